@@ -1,0 +1,2 @@
+//! Shared parts of the benchmarks: histogram, warm-up, report.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! RPC on fibers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Stackful fibers for Rust that make ordinary blocking code scale.

@@ -1,0 +1,2 @@
+//! A replicated, linearizable key-value store.
+#![forbid(unsafe_code)]

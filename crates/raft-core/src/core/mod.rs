@@ -1,0 +1,21 @@
+//! The Raft protocol as a pure state machine: events in, effects out.
+//!
+//! Nothing in this module does I/O, reads a clock, starts a thread, draws global randomness or iterates a hash map;
+//! it imports nothing from the rest of the workspace. The same seed and the same events give the same effects.
+
+mod config;
+mod effect;
+mod event;
+mod message;
+mod types;
+
+pub use config::{Config, ConfigError};
+pub use effect::{Effect, Invariant};
+pub use event::{Event, RejectReason};
+pub use message::{
+    AppendEntries, AppendRejection, AppendResponse, Body, Heartbeat, HeartbeatResponse, Message, ReadToken,
+    RequestVote, VoteResponse,
+};
+pub use types::{
+    ConfState, Entry, EntryId, EntryKind, HardState, Index, NodeId, Role, SnapshotMeta, Tag, Term, Ticket,
+};

@@ -1,0 +1,2 @@
+//! Whole-system test support: real processes, faults, history checking.
+#![forbid(unsafe_code)]
