@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+
+pub mod resp;
