@@ -1,0 +1,3 @@
+//! A cluster in one process on virtual time.
+
+pub mod invariants;
