@@ -155,6 +155,16 @@ impl<I, O> Recorder<I, O> {
         self.lock().end(id, end);
     }
 
+    /// How many operations were recorded so far.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// What was recorded so far.
     pub fn snapshot(&self) -> History<I, O>
     where
