@@ -2,7 +2,7 @@
 
 use super::types::NodeId;
 
-/// Settings of one core. Ticks are units of logical time; the driver sends [`Event::Tick`](super::Event::Tick).
+/// Settings of one core. Bytes of entries are counted by [`Entry::size`](super::Entry::size). Ticks are units of logical time; the driver sends [`Event::Tick`](super::Event::Tick).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node.
@@ -18,19 +18,23 @@ pub struct Config {
     pub pre_vote: bool,
     /// Leaders step down without a majority, followers keep to a leader they hear (thesis §6.2). On by default.
     pub check_quorum: bool,
-    /// Largest sum of payload bytes in one AppendEntries; one entry may exceed it.
+    /// Largest sum of bytes in one AppendEntries; one entry may exceed it.
     pub max_append_bytes: usize,
     /// Most AppendEntries in flight to one peer.
     pub max_inflight_messages: usize,
-    /// Most payload bytes in flight to one peer.
+    /// Most bytes in flight to one peer.
     pub max_inflight_bytes: usize,
-    /// Most payload bytes appended by this leader and not yet committed; proposals beyond are rejected as overloaded.
+    /// Most bytes in the leader's log that are not yet committed, durable and applied; proposals beyond are rejected
+    /// as overloaded, unless there are none at all. A follower whose state machine is this far behind takes no more
+    /// entries until it has caught up.
     pub max_uncommitted_bytes: usize,
-    /// Largest sum of payload bytes in one `Effect::Apply`; one entry may exceed it.
+    /// Most reads that wait for confirmation; reads beyond are rejected as overloaded.
+    pub max_waiting_reads: usize,
+    /// Largest sum of bytes in one `Effect::Apply`; one entry may exceed it.
     pub max_apply_bytes: usize,
     /// Entries kept in memory behind a snapshot, so that a follower that is a little behind needs no snapshot.
     pub trailing_entries: u64,
-    /// Payload bytes kept behind a snapshot at most; the smaller of the two bounds holds.
+    /// Bytes kept behind a snapshot at most; the smaller of the two bounds holds.
     pub trailing_bytes: usize,
     /// Seeds the election timeouts. Nodes of one cluster need different seeds.
     pub seed: u64,
@@ -52,6 +56,7 @@ impl Config {
             max_inflight_messages: 256,
             max_inflight_bytes: 16 << 20,
             max_uncommitted_bytes: 256 << 20,
+            max_waiting_reads: 1 << 17,
             max_apply_bytes: 4 << 20,
             trailing_entries: 10_000,
             trailing_bytes: 16 << 20,
@@ -89,7 +94,14 @@ impl Config {
     }
 }
 
-/// A relation between configuration fields that does not hold.
+/// A relation between configuration fields, or between the parts of a stored state, that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid raft configuration: {0}")]
+#[error("raft cannot start: {0}")]
 pub struct ConfigError(String);
+
+impl ConfigError {
+    /// An error that says which relation does not hold.
+    pub(super) fn new(message: String) -> ConfigError {
+        ConfigError(message)
+    }
+}

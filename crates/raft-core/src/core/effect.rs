@@ -14,7 +14,8 @@ use super::types::{Entry, EntryId, HardState, Index, NodeId, Role, SnapshotMeta,
 /// 3. [`Effect::Apply`] and [`Effect::Restore`] reach the state machine in the order they were given.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Make this durable.
+    /// Make this durable, all of it or (after a crash in the middle) a prefix in the order hard state, snapshot,
+    /// entries.
     Persist {
         /// Reported back when it is.
         ticket: Ticket,
@@ -42,7 +43,10 @@ pub enum Effect {
         /// What it stands for.
         meta: SnapshotMeta,
     },
-    /// This peer needs a snapshot: stream the newest one, then report [`Event::SnapshotSent`](super::Event).
+    /// This peer needs a snapshot: stream the newest one, then report
+    /// [`Event::SnapshotSent`](super::Event::SnapshotSent). The receiver should acknowledge the last piece only after
+    /// [`Event::SnapshotReceived`](super::Event::SnapshotReceived) is on its way to its core, so that the appends that
+    /// follow find the snapshot installed.
     SendSnapshot {
         /// The receiver.
         to: NodeId,

@@ -84,7 +84,7 @@ pub enum RejectReason {
         /// Who does, as far as the node knows.
         leader: Option<NodeId>,
     },
-    /// Too many bytes are appended but not committed.
+    /// Too many bytes are appended but not committed, durable and applied, or too many reads wait.
     Overloaded,
     /// The leadership is being handed over.
     Transferring {

@@ -6,7 +6,15 @@
 mod config;
 mod effect;
 mod event;
+mod gate;
+mod log;
 mod message;
+mod node;
+mod progress;
+mod quorum;
+mod random;
+mod read;
+mod status;
 mod types;
 
 pub use config::{Config, ConfigError};
@@ -16,6 +24,10 @@ pub use message::{
     AppendEntries, AppendRejection, AppendResponse, Body, Heartbeat, HeartbeatResponse, Message, ReadToken,
     RequestVote, VoteResponse,
 };
+pub use node::{Core, Restored};
+pub use progress::ReplicationState;
+pub use quorum::{Joint, Majority, VoteResult};
+pub use status::{PeerStatus, Status};
 pub use types::{
     ConfState, Entry, EntryId, EntryKind, HardState, Index, NodeId, Role, SnapshotMeta, Tag, Term, Ticket,
 };

@@ -72,6 +72,22 @@ pub struct Entry {
     pub data: Bytes,
 }
 
+impl Entry {
+    /// What an entry costs beside its payload, in memory and roughly on the wire.
+    const OVERHEAD: usize = 32;
+
+    /// Bytes this entry counts for in every limit of the core: its payload and a fixed cost, so that empty entries are
+    /// bounded as well.
+    pub fn size(&self) -> usize {
+        Entry::size_of(&self.data)
+    }
+
+    /// [`Entry::size`] of an entry with this payload.
+    pub(super) fn size_of(data: &Bytes) -> usize {
+        Entry::OVERHEAD + data.len()
+    }
+}
+
 /// What a node must not forget across a restart (paper Figure 2, "persistent state").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
