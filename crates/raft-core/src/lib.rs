@@ -1,6 +1,10 @@
 //! Raft: a pure core, a write-ahead log, and the fibers around them.
+//!
+//! - [`core`] is the protocol as a state machine: events in, effects out, no I/O.
+//! - [`wal`] is the log on disk, [`snapshot`] the snapshots beside it; both on the [`wal::Disk`] trait.
+//! - [`sim`] is what tests run these on.
 #![forbid(unsafe_code)]
 
 pub mod core;
-
 pub mod sim;
+pub mod wal;
