@@ -7,4 +7,5 @@
 
 pub mod core;
 pub mod sim;
+pub mod snapshot;
 pub mod wal;
