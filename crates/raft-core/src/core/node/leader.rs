@@ -367,10 +367,12 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends an append without entries after everything that was sent.
+    /// Sends an append without entries after everything that was sent. If the log there is compacted by now, nothing
+    /// but a snapshot can follow: a full window would otherwise wait for ever for appends that were lost.
     fn send_empty(&self, log: &Log, progress: &mut Progress, effects: &mut Vec<Effect>) {
-        if let Some(prev) = entry_before(log, progress.next_index) {
-            self.send(log, prev, Vec::new(), progress, effects);
+        match entry_before(log, progress.next_index) {
+            Some(prev) => self.send(log, prev, Vec::new(), progress, effects),
+            None => self.send_snapshot(progress, effects),
         }
     }
 

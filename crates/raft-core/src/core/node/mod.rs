@@ -103,8 +103,13 @@ impl Core {
     /// If the configuration is not valid, or what storage holds contradicts itself.
     pub fn new(config: Config, restored: Restored) -> Result<Core, ConfigError> {
         config.validate()?;
-        let Restored { hard_state, snapshot, entries, applied } = restored;
+        let Restored { mut hard_state, snapshot, entries, applied } = restored;
         let base = snapshot.as_ref().map_or(EntryId::default(), |meta| meta.last);
+        if base.term > hard_state.term {
+            // Committed entries may be applied, and a snapshot of them saved, before this node's own write of that
+            // term is durable. Nothing was promised in a term that is not stored, so no vote is forgotten here.
+            (hard_state.term, hard_state.voted_for) = (base.term, None);
+        }
         let mut last = base;
         for entry in &entries {
             if entry.id.index != last.index + 1 || entry.id.term < last.term {
