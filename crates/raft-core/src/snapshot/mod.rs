@@ -29,5 +29,5 @@ mod store;
 mod tests;
 
 pub use error::SnapshotError;
-pub use spool::{ChunkRefusal, Received, SnapshotChunk, Spool};
+pub use spool::{ChunkRefusal, SnapshotAck, SnapshotChunk, Spool};
 pub use store::{SnapshotFile, SnapshotReader, SnapshotStore, SnapshotStoreConfig, SnapshotWriter};

@@ -34,7 +34,7 @@ pub struct SnapshotChunk {
 
 /// What became of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
+pub enum SnapshotAck {
     /// More is needed, from this offset on. For a doubled or skipped chunk this says where to go on.
     Wanted {
         /// Offset of the next byte.
@@ -105,7 +105,7 @@ impl<D: Disk> Spool<D> {
     ///
     /// # Errors
     /// Whatever the file system says; the transfer starts over then.
-    pub fn receive(&mut self, chunk: &SnapshotChunk) -> Result<Received, SnapshotError> {
+    pub fn receive(&mut self, chunk: &SnapshotChunk) -> Result<SnapshotAck, SnapshotError> {
         let result = self.take(chunk);
         if result.is_err() {
             self.active = None;
@@ -113,36 +113,36 @@ impl<D: Disk> Spool<D> {
         result
     }
 
-    fn take(&mut self, chunk: &SnapshotChunk) -> Result<Received, SnapshotError> {
+    fn take(&mut self, chunk: &SnapshotChunk) -> Result<SnapshotAck, SnapshotError> {
         let end = chunk.offset.checked_add(chunk.data.len() as u64);
         if chunk.data.is_empty() || end.is_none_or(|end| end > chunk.total) {
-            return Ok(Received::Refused(ChunkRefusal::Malformed));
+            return Ok(SnapshotAck::Refused(ChunkRefusal::Malformed));
         }
         if chunk.total > self.store.config.max_bytes {
-            return Ok(Received::Refused(ChunkRefusal::TooLarge));
+            return Ok(SnapshotAck::Refused(ChunkRefusal::TooLarge));
         }
         let transfer = Transfer::of(chunk);
         if self.completed.as_ref() == Some(&transfer) {
-            return Ok(Received::Complete(transfer.meta));
+            return Ok(SnapshotAck::Complete(transfer.meta));
         }
         if self.active.as_ref().is_none_or(|active| active.transfer != transfer) {
             let known = self.active.as_ref().map(|active| &active.transfer).or(self.completed.as_ref());
             if known.is_some_and(|known| transfer.rank() < known.rank()) {
-                return Ok(Received::Refused(ChunkRefusal::Stale));
+                return Ok(SnapshotAck::Refused(ChunkRefusal::Stale));
             }
             if chunk.offset != 0 {
-                return Ok(Received::Wanted { offset: 0 });
+                return Ok(SnapshotAck::Wanted { offset: 0 });
             }
             self.begin(transfer)?;
         }
         let active = self.active.as_mut().expect("begun just now, or before");
         if chunk.offset != active.offset {
-            return Ok(Received::Wanted { offset: active.offset });
+            return Ok(SnapshotAck::Wanted { offset: active.offset });
         }
         active.file.write_at(&chunk.data, chunk.offset).map_err(SnapshotError::io("write", &self.path))?;
         active.offset += chunk.data.len() as u64;
         if active.offset < active.transfer.total {
-            return Ok(Received::Wanted { offset: active.offset });
+            return Ok(SnapshotAck::Wanted { offset: active.offset });
         }
         self.complete()
     }
@@ -160,7 +160,7 @@ impl<D: Disk> Spool<D> {
         Ok(())
     }
 
-    fn complete(&mut self) -> Result<Received, SnapshotError> {
+    fn complete(&mut self) -> Result<SnapshotAck, SnapshotError> {
         let Active { transfer, file, .. } = self.active.take().expect("the caller wrote to it");
         file.sync_data().map_err(SnapshotError::io("sync", &self.path))?;
         let verified = SnapshotFile::<D>::new(file, self.path.clone(), self.store.config.max_bytes)
@@ -175,16 +175,16 @@ impl<D: Disk> Spool<D> {
                 let dir = &self.store.dir;
                 self.store.disk.sync_dir(dir).map_err(SnapshotError::io("sync", dir))?;
                 self.completed = Some(transfer.clone());
-                Ok(Received::Complete(transfer.meta))
+                Ok(SnapshotAck::Complete(transfer.meta))
             }
             Ok(file) => {
                 tracing::warn!(found = ?file.meta(), expected = ?transfer.meta, "received another snapshot");
-                Ok(Received::Refused(ChunkRefusal::Damaged))
+                Ok(SnapshotAck::Refused(ChunkRefusal::Damaged))
             }
             Err(error @ SnapshotError::Io { .. }) => Err(error),
             Err(error) => {
                 tracing::warn!(%error, from = %transfer.from, "received a damaged snapshot");
-                Ok(Received::Refused(ChunkRefusal::Damaged))
+                Ok(SnapshotAck::Refused(ChunkRefusal::Damaged))
             }
         }
     }

@@ -189,11 +189,11 @@ fn chunks_in_order_make_a_snapshot() {
     let (last, before) = chunks.split_last().unwrap();
     for chunk in before {
         let offset = chunk.offset + 900;
-        assert_eq!(spool.receive(chunk).unwrap(), Received::Wanted { offset });
+        assert_eq!(spool.receive(chunk).unwrap(), SnapshotAck::Wanted { offset });
     }
     assert_eq!(spool.progress().unwrap().1, last.offset);
-    assert_eq!(spool.receive(last).unwrap(), Received::Complete(meta(2, 40)));
-    assert_eq!(spool.receive(last).unwrap(), Received::Complete(meta(2, 40)), "its answer was lost");
+    assert_eq!(spool.receive(last).unwrap(), SnapshotAck::Complete(meta(2, 40)));
+    assert_eq!(spool.receive(last).unwrap(), SnapshotAck::Complete(meta(2, 40)), "its answer was lost");
     assert_eq!(load(&self::store(&receiver.crash_with(&mut |_| 0)), meta(2, 40).last).unwrap(), state);
 }
 
@@ -228,10 +228,10 @@ fn chunks_of_two_transfers_in_any_order_make_the_newer_snapshot() {
             }
             let which = usize::from(chunk.term == 6);
             match spool.receive(&chunk).unwrap() {
-                Received::Wanted { offset } => next[which] = offset as usize / 512,
-                Received::Complete(meta) => complete |= meta.last.index == 60,
-                Received::Refused(ChunkRefusal::Stale) => assert_eq!(which, 0, "seed {seed}"),
-                Received::Refused(reason) => panic!("seed {seed}: {reason:?}"),
+                SnapshotAck::Wanted { offset } => next[which] = offset as usize / 512,
+                SnapshotAck::Complete(meta) => complete |= meta.last.index == 60,
+                SnapshotAck::Refused(ChunkRefusal::Stale) => assert_eq!(which, 0, "seed {seed}"),
+                SnapshotAck::Refused(reason) => panic!("seed {seed}: {reason:?}"),
             }
         }
         assert!(complete, "seed {seed}: the newer one never arrived");
@@ -256,10 +256,10 @@ fn a_damaged_transfer_is_refused_and_can_start_over() {
         }
         outcome = Some(spool.receive(&chunk).unwrap());
     }
-    assert_eq!(outcome, Some(Received::Refused(ChunkRefusal::Damaged)));
+    assert_eq!(outcome, Some(SnapshotAck::Refused(ChunkRefusal::Damaged)));
     assert!(store.list().unwrap().is_empty());
     let outcomes: Vec<_> = chunks.iter().map(|chunk| spool.receive(chunk).unwrap()).collect();
-    assert_eq!(outcomes.last(), Some(&Received::Complete(meta(2, 40))));
+    assert_eq!(outcomes.last(), Some(&SnapshotAck::Complete(meta(2, 40))));
 }
 
 #[test]
@@ -269,13 +269,13 @@ fn impossible_chunks_are_refused_before_anything_is_stored() {
     let good = chunks(&sender, &meta(2, 40), 7, 600).remove(0);
     let receiver = SimDisk::new(2);
     let mut spool = Spool::new(store(&receiver));
-    let malformed = Received::Refused(ChunkRefusal::Malformed);
+    let malformed = SnapshotAck::Refused(ChunkRefusal::Malformed);
     let cases = [
         (SnapshotChunk { data: bytes::Bytes::new(), ..good.clone() }, malformed.clone()),
         (SnapshotChunk { offset: u64::MAX, ..good.clone() }, malformed.clone()),
         (SnapshotChunk { offset: good.total - 1, ..good.clone() }, malformed),
-        (SnapshotChunk { total: 2 << 20, ..good.clone() }, Received::Refused(ChunkRefusal::TooLarge)),
-        (SnapshotChunk { offset: 600, ..good }, Received::Wanted { offset: 0 }),
+        (SnapshotChunk { total: 2 << 20, ..good.clone() }, SnapshotAck::Refused(ChunkRefusal::TooLarge)),
+        (SnapshotChunk { offset: 600, ..good }, SnapshotAck::Wanted { offset: 0 }),
     ];
     for (chunk, expected) in cases {
         assert_eq!(spool.receive(&chunk).unwrap(), expected);

@@ -1,0 +1,25 @@
+//! The fibers around the core: a node of a replicated state machine, from a client's command to its result.
+//!
+//! ```text
+//!  clients ── propose, read_barrier ──►┐
+//!  peers ──── deliver ────────────────►│ owner fiber: core ├── Persist ──► log thread ── durable ──►┐
+//!  ticks ─────────────────────────────►│                   ├── Send ─────► transport               │
+//!       ▲                              └───────────────────┴── Apply ────► apply fiber ─ applied ─►│
+//!       └──────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Each part owns what it changes: the owner fiber the core, the log thread the files, the apply fiber the state machine.
+//! They talk through bounded channels. The owner never waits for any of them, or a slow disk would stop the heartbeats:
+//! what a full channel does not take stays in a queue whose length the windows of the core bound.
+
+mod config;
+mod error;
+mod state_machine;
+mod status;
+mod transport;
+
+pub use config::ReplicaConfig;
+pub use error::{ProposeError, ReadError, ReplicaError};
+pub use state_machine::{FrozenState, StateMachine};
+pub use status::{ReplicaCounters, ReplicaStatus};
+pub use transport::{Dropped, Transport, TransportError};
