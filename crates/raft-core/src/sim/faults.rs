@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::core::{AppendResponse, Body, Message};
+
 use super::rng::Rng;
 
 /// The faults of one run. Everything is drawn from the run's seed.
@@ -30,6 +32,10 @@ pub struct FaultOptions {
     pub down_for: Duration,
     /// Share of the crashes that take the whole cluster down.
     pub blackout: f64,
+    /// Share of the votes given right after which the voter crashes: its vote must be on its disk by then.
+    pub crash_after_vote: f64,
+    /// Share of the acknowledged appends right after which the node crashes: the entries must be on its disk by then.
+    pub crash_after_append: f64,
     /// How long a sync of the disk takes.
     pub sync: Range<Duration>,
     /// Share of the syncs that take fifty times as long.
@@ -54,9 +60,20 @@ impl FaultOptions {
             crash_every: None,
             down_for: ms(300),
             blackout: 0.0,
+            crash_after_vote: 0.0,
+            crash_after_append: 0.0,
             sync: Duration::from_micros(200)..ms(2),
             slow_sync: 0.0,
             transfer_every: None,
+        }
+    }
+
+    /// The probability that the sender crashes right after sending `message`.
+    pub fn crash_after(&self, message: &Message) -> f64 {
+        match &message.body {
+            Body::VoteResponse(vote) if vote.granted && !vote.pre_vote => self.crash_after_vote,
+            Body::AppendResponse(AppendResponse::Accepted { .. }) => self.crash_after_append,
+            _ => 0.0,
         }
     }
 
@@ -78,9 +95,11 @@ impl FaultOptions {
             partition_for: rng.duration(&(ms(100)..ms(1000))),
             one_way: share(&mut rng, 1.0),
             crash_every: every(&mut rng, ms(150)..ms(1500)),
-            down_for: rng.duration(&(ms(20)..ms(800))),
+            down_for: *rng.pick(&[ms(2), ms(30), ms(300), ms(800)]),
             blackout: share(&mut rng, 0.5),
-            sync: Duration::from_micros(100)..*rng.pick(&[ms(1), ms(5), ms(30)]),
+            crash_after_vote: *rng.pick(&[0.0, 0.0, 0.2, 0.5]),
+            crash_after_append: *rng.pick(&[0.0, 0.0, 0.002, 0.02]),
+            sync: Duration::from_micros(100)..*rng.pick(&[ms(1), ms(5), ms(30), ms(120)]),
             slow_sync: share(&mut rng, 0.05),
             transfer_every: if rng.chance(0.3) { Some(rng.duration(&(ms(200)..ms(1000)))) } else { None },
         }

@@ -46,18 +46,28 @@ pub struct Options {
     pub request_every: Duration,
     /// A node takes a snapshot after so many applied entries.
     pub snapshot_every: Index,
+    /// See [`Config`].
+    pub election_ticks: u32,
+    /// See [`Config`]. Safety must not depend on it.
+    pub pre_vote: bool,
+    /// See [`Config`]. Safety must not depend on it.
+    pub check_quorum: bool,
 }
 
 impl Options {
     /// `nodes` nodes with the fault mix of `seed`.
     pub fn swarm(nodes: usize, seed: u64) -> Options {
+        let mut rng = Rng::new(seed, "options");
         Options {
             nodes,
             faults: FaultOptions::swarm(seed),
             chaos: Duration::from_secs(5),
             recovery: Duration::from_secs(10),
             request_every: Duration::from_millis(8),
-            snapshot_every: *Rng::new(seed, "snapshots").pick(&[15, 60, 1_000_000]),
+            snapshot_every: *rng.pick(&[15, 60, 1_000_000]),
+            election_ticks: *rng.pick(&[5, 15]),
+            pre_vote: rng.chance(0.6),
+            check_quorum: rng.chance(0.7),
         }
     }
 }
@@ -94,6 +104,7 @@ enum What {
     SnapshotSent(usize, u64, NodeId, Option<SnapshotMeta>),
     Start(usize),
     Crash,
+    CrashOne(usize, u64),
     Partition,
     Heal,
     Request,
@@ -290,6 +301,7 @@ impl Cluster {
                 }
                 self.after(self.options.faults.crash_every, What::Crash);
             }
+            What::CrashOne(node, life) if self.chaos && self.lives(node, life) => self.crash(node),
             What::Partition if self.chaos => {
                 let one_way = self.rng.chance(self.options.faults.one_way);
                 let leader = self.leader().map(|node| self.ids[node]);
@@ -339,6 +351,9 @@ impl Cluster {
         config.max_inflight_messages = *self.rng.pick(&[1, 4, 256]);
         config.trailing_entries = *self.rng.pick(&[0, 20, 1_000]);
         config.max_apply_bytes = *self.rng.pick(&[100, 1 << 20]);
+        config.election_ticks = self.options.election_ticks;
+        config.pre_vote = self.options.pre_vote;
+        config.check_quorum = self.options.check_quorum;
         match self.nodes[place].boot(config, restored) {
             Ok(()) => {
                 let first_tick = self.rng.duration(&(Duration::ZERO..TICK));
@@ -497,6 +512,10 @@ impl Cluster {
 
     fn send(&mut self, message: Message) {
         let faults = self.options.faults.clone();
+        if self.rng.chance(faults.crash_after(&message)) {
+            let place = self.place(message.from);
+            self.in_a_while(Duration::ZERO, What::CrashOne(place, self.nodes[place].life));
+        }
         if self.rng.chance(faults.loss) || !self.links.passes(message.from, message.to) {
             return;
         }
@@ -570,7 +589,7 @@ impl Cluster {
             What::SnapshotSaved(node, _, meta) => (6, (*node as u64) << 32 | meta.last.index),
             What::SnapshotArrives { to, meta, .. } => (7, to.0 << 32 | meta.last.index),
             What::SnapshotSent(node, ..) => (8, *node as u64),
-            What::Start(node) => (9, *node as u64),
+            What::Start(node) | What::CrashOne(node, _) => (9, *node as u64),
             What::Crash | What::Partition | What::Heal | What::Request | What::Transfer | What::ChaosEnds => {
                 (10, 0)
             }
