@@ -1,8 +1,10 @@
 //! Settings of a replica.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::Observer;
 use crate::core::{Config, NodeId};
 use crate::snapshot::SnapshotStoreConfig;
 
@@ -41,6 +43,8 @@ pub struct ReplicaConfig {
     pub max_command_bytes: usize,
     /// Bytes of commands that are given to the core as one proposal.
     pub max_merged_bytes: usize,
+    /// Sees every step of the core. None but in the simulator.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl ReplicaConfig {
@@ -63,6 +67,7 @@ impl ReplicaConfig {
             max_pending_bytes: 256 << 20,
             max_command_bytes: 16 << 20,
             max_merged_bytes: 4 << 20,
+            observer: None,
         }
     }
 

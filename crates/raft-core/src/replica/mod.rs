@@ -14,12 +14,14 @@
 
 mod config;
 mod error;
+mod observer;
 mod state_machine;
 mod status;
 mod transport;
 
 pub use config::ReplicaConfig;
 pub use error::{ProposeError, ReadError, ReplicaError};
+pub use observer::Observer;
 pub use state_machine::{FrozenState, StateMachine};
 pub use status::{ReplicaCounters, ReplicaStatus};
 pub use transport::{Dropped, Transport, TransportError};
