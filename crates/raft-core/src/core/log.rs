@@ -10,11 +10,13 @@
 //!          trailing cut                    (durable)   (given to storage)
 //! ```
 //!
-//! The upper row is the state machine's way through the log, the lower row is storage's; they are independent of
-//! each other, because an entry that a majority stored is committed even if this node's disk is slow
-//! (thesis §10.2.1). Conflicts are looked for here (paper §5.3), too.
+//! The upper row is the state machine's way through the log, the lower row is storage's. An entry that a majority
+//! stored is committed even if this node's disk is slow (thesis §10.2.1), so `commit` may be past `persisted`; the
+//! state machine gets only what is both. Conflicts are looked for here (paper §5.3), too.
 //!
-//! Left out: reading cold entries back from disk. The whole log after `base` is in memory; snapshots bound it.
+//! Left out: reading cold entries back from disk (the whole log after `base` is in memory; snapshots bound it), and
+//! applying entries that are committed but not yet durable here, which would save a slow leader some latency and let
+//! snapshots run ahead of the log.
 
 use std::collections::VecDeque;
 
@@ -31,8 +33,9 @@ struct Slot {
 ///
 /// # Invariants
 /// - Entries are contiguous, the first one follows `base`, and their terms never decrease.
-/// - `applied <= applying <= commit <= last` and `base <= applied`.
+/// - `applied <= applying <= commit <= last` and `base <= applying`.
 /// - `persisted <= issued <= last` and `base <= issued`.
+/// - `applying <= persisted`, except right after a snapshot was received.
 /// - Entries up to `commit` are never cut off or replaced.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -222,10 +225,16 @@ impl Log {
         self.persisted = self.persisted.max(index);
     }
 
-    /// The next committed entries for the state machine, as many as fit into `max_bytes`, but at least one if there
-    /// is one. They count as handed out.
+    /// Highest index the state machine may have: committed, and durable on this node as well, so that no snapshot is
+    /// ever ahead of the log it belongs to.
+    pub(super) fn applicable(&self) -> Index {
+        self.commit.min(self.persisted)
+    }
+
+    /// The next entries for the state machine, as many as fit into `max_bytes`, but at least one if there is one.
+    /// They count as handed out.
     pub(super) fn hand_out(&mut self, max_bytes: usize) -> Vec<Entry> {
-        let entries = self.slice(self.applying + 1, self.commit, max_bytes);
+        let entries = self.slice(self.applying + 1, self.applicable(), max_bytes);
         self.applying += entries.len() as Index;
         entries
     }

@@ -95,7 +95,7 @@ pub struct HardState {
     pub term: Term,
     /// Whom it voted for in that term.
     pub voted_for: Option<NodeId>,
-    /// Highest index it knew to be committed. Advisory: a restart may start from an older one.
+    /// Highest index it knew to be committed and durable here. Advisory: a restart may start from an older one.
     pub commit_index: Index,
 }
 

@@ -367,8 +367,8 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends an append without entries after everything that was sent. If the log there is compacted by now, nothing
-    /// but a snapshot can follow: a full window would otherwise wait for ever for appends that were lost.
+    /// Sends an append without entries after everything that was sent. Where that was compacted meanwhile, only a
+    /// snapshot can help.
     fn send_empty(&self, log: &Log, progress: &mut Progress, effects: &mut Vec<Effect>) {
         match entry_before(log, progress.next_index) {
             Some(prev) => self.send(log, prev, Vec::new(), progress, effects),

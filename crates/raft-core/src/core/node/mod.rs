@@ -104,11 +104,13 @@ impl Core {
     pub fn new(config: Config, restored: Restored) -> Result<Core, ConfigError> {
         config.validate()?;
         let Restored { mut hard_state, snapshot, entries, applied } = restored;
+        let stored = hard_state;
         let base = snapshot.as_ref().map_or(EntryId::default(), |meta| meta.last);
+        // A received snapshot may be durable before the log's record of it. Its term is then news, in which this node
+        // cannot have promised anything yet.
         if base.term > hard_state.term {
-            // Committed entries may be applied, and a snapshot of them saved, before this node's own write of that
-            // term is durable. Nothing was promised in a term that is not stored, so no vote is forgotten here.
-            (hard_state.term, hard_state.voted_for) = (base.term, None);
+            hard_state.term = base.term;
+            hard_state.voted_for = None;
         }
         let mut last = base;
         for entry in &entries {
@@ -142,7 +144,7 @@ impl Core {
             leader: None,
             role: RoleState::Follower(Follower::new(commit)),
             log: Log::new(base, entries, commit, applied),
-            gate: Gate::new(hard_state),
+            gate: Gate::new(stored),
             voters: Joint { incoming: Majority::new(voters), outgoing: Majority::default() },
             election_elapsed: 0,
             election_timeout: 0,
@@ -205,6 +207,21 @@ impl Core {
     /// The known leader of the current term.
     pub fn leader(&self) -> Option<NodeId> {
         self.leader
+    }
+
+    /// Highest index known to be committed.
+    pub fn commit_index(&self) -> Index {
+        self.log.commit()
+    }
+
+    /// The last entry of the log.
+    pub fn last(&self) -> EntryId {
+        self.log.last()
+    }
+
+    /// The entry before the first one in memory.
+    pub fn compacted(&self) -> EntryId {
+        self.log.base()
     }
 
     /// The current membership, for the metadata of a snapshot.

@@ -29,8 +29,10 @@ impl Core {
     /// Gives storage what it does not hold yet. A moved commit index alone is written at most once per tick: it is
     /// advisory, and every other write carries it anyway.
     fn flush_persist(&mut self) {
-        let hard_state =
-            HardState { term: self.term, voted_for: self.voted_for, commit_index: self.log.commit() };
+        // Never ahead of the durable log: after a crash in the middle of this write, the commit index would otherwise
+        // speak of an old entry that the rest of the write was to replace.
+        let commit_index = self.log.applicable();
+        let hard_state = HardState { term: self.term, voted_for: self.voted_for, commit_index };
         let stored = self.gate.stored();
         let snapshot = self.snapshot.take();
         let entries = self.log.issue();
@@ -62,7 +64,7 @@ impl Core {
     /// Hands committed entries out while the state machine keeps up.
     fn flush_apply(&mut self) {
         let max_bytes = self.config.max_apply_bytes;
-        while self.log.applying() < self.log.commit()
+        while self.log.applying() < self.log.applicable()
             && self.log.bytes_between(self.log.applied(), self.log.applying()) < max_bytes as u64
         {
             let entries = self.log.hand_out(max_bytes);
