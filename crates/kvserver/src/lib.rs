@@ -7,3 +7,5 @@
 pub mod command;
 
 pub mod resp;
+
+pub mod store;

@@ -1,6 +1,6 @@
 //! What clients ask of the store and what it answers, in the form every front door and the log share.
 //!
-//! [`write`] is what goes through the log, [`read`] is what does not, [`backend`] is the door the front doors knock
+//! [`mod@write`] is what goes through the log, [`read`] is what does not, [`backend`] is the door the front doors knock
 //! at, and [`codec`] is the binary form of all of it: in log entries, in snapshots' session tables and in the frames
 //! that followers forward to the leader.
 
