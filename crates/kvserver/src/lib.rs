@@ -6,6 +6,8 @@
 
 pub mod command;
 
+pub mod config;
+
 pub mod resp;
 
 pub mod store;

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::write::{CommandError, Limits};
+
 /// Most keys on one page of a scan; a larger limit is cut to it.
 pub const MAX_SCAN_KEYS: u32 = 10_000;
 
@@ -44,6 +46,27 @@ pub enum Read {
         /// Whether the page carries values.
         values: bool,
     },
+}
+
+impl Read {
+    /// Checks the question against what this node is configured to take in.
+    ///
+    /// # Errors
+    /// The first limit that is exceeded.
+    pub fn check(&self, limits: &Limits) -> Result<(), CommandError> {
+        match self {
+            Read::Get { key } | Read::Length { key } => limits.check_key(key),
+            Read::MultiGet { keys } | Read::Exists { keys } => {
+                limits.check_count(keys.len())?;
+                keys.iter().try_for_each(|key| limits.check_key(key))
+            }
+            Read::Count => Ok(()),
+            Read::Scan { after, prefix, .. } => {
+                limits.check_key(prefix)?;
+                after.iter().try_for_each(|key| limits.check_key(key))
+            }
+        }
+    }
 }
 
 /// The answer to a [`Read`].

@@ -1,9 +1,12 @@
 //! The writer: applies commands in log order, keeps the counts and the hash, and removes what is superseded.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use raft_core::core::{EntryId, Index};
+use raft_core::replica::{FrozenState, StateMachine};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::contents::{Contents, Datum, Pin, Store, Summary};
@@ -302,6 +305,32 @@ impl KvMachine {
     fn collect(&mut self, superseded_at: u64, version: Version) {
         self.garbage.push_back(Garbage { superseded_at, version });
         self.fresh_garbage += 1;
+    }
+}
+
+impl StateMachine for KvMachine {
+    type Output = Outcome;
+
+    fn apply(&mut self, id: EntryId, command: Bytes) -> Outcome {
+        self.apply_command(id.index, command)
+    }
+
+    fn applied(&mut self, index: Index) {
+        self.publish(index);
+    }
+
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        Box::new(self.frozen())
+    }
+
+    fn restore(&mut self, source: &mut dyn io::Read) -> io::Result<()> {
+        self.restore_from(source).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+}
+
+impl FrozenState for Frozen {
+    fn write_to(self: Box<Self>, sink: &mut dyn io::Write) -> io::Result<()> {
+        self.write(sink)
     }
 }
 
