@@ -1,1 +1,96 @@
 //! Stackful fibers for Rust that make ordinary blocking code scale.
+//!
+//! A fiber is a function with a stack of its own that gives way where a thread would block. A [`Runtime`] runs any number
+//! of them on a few worker threads. [`spawn`] is safe: a fiber stays on the worker that first runs it, so what its stack
+//! holds never changes threads; only fibers that have not started are stolen by idle workers.
+//!
+//! ```
+//! use fiber_runtime::{Runtime, spawn, time};
+//! use std::time::Duration;
+//!
+//! let runtime = Runtime::builder().workers(2).build().unwrap();
+//! let total: u64 = runtime.block_on(|| {
+//!     let sleepers: Vec<_> = (0..1000)
+//!         .map(|n| spawn(move || { time::sleep(Duration::from_millis(5)); n }))
+//!         .collect();
+//!     sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()).sum()
+//! });
+//! assert_eq!(total, 499_500);
+//! ```
+//!
+//! What is where:
+//! - [`spawn`], [`spawn_local`], [`spawn_on`], [`FiberBuilder`], [`JoinHandle`], [`Fiber`]: fibers;
+//!   [`park`], [`yield_now`], [`time`]: waiting; [`offload`]: blocking work.
+//! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
+//! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
+//! - [`sim`]: the same runtime on virtual time, from a seed.
+
+mod blocking;
+mod config;
+mod fiber;
+pub mod hook;
+mod io_manager;
+mod metrics;
+pub mod net;
+mod panic_hook;
+#[allow(dead_code, reason = "used by `net` and `hook`")]
+mod reactor;
+mod runtime;
+mod scheduler;
+pub mod sim;
+mod stack;
+pub mod sync;
+mod sys;
+pub mod time;
+mod timer;
+mod waiter;
+
+pub use blocking::offload;
+pub use fiber::{
+    Fiber, FiberBuilder, JoinError, JoinHandle, Wake, current, in_fiber, park, park_until, try_current,
+    yield_now,
+};
+pub use metrics::{Metrics, WorkerMetrics};
+pub use runtime::{Builder, Handle, Runtime, StopReport};
+
+/// Spawns a fiber on the current runtime. It may start on another worker, and stays where it starts.
+///
+/// # Panics
+/// Outside a fiber: use [`Runtime::spawn`] or [`Handle::spawn`] there.
+#[track_caller]
+#[inline]
+pub fn spawn<F, T>(body: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    FiberBuilder::new().spawn(body)
+}
+
+/// Spawns a fiber on the calling worker; neither the closure nor its result need be `Send`.
+///
+/// # Panics
+/// Outside a fiber.
+#[track_caller]
+#[inline]
+pub fn spawn_local<F, T>(body: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    FiberBuilder::new().spawn_local(body)
+}
+
+/// Spawns a fiber on worker `worker` of the current runtime.
+///
+/// # Panics
+/// Outside a fiber; when that worker does not exist.
+#[track_caller]
+#[inline]
+pub fn spawn_on<F, T>(worker: usize, body: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    FiberBuilder::new().worker(worker).spawn(body)
+}

@@ -1,0 +1,304 @@
+//! The blocking pool: threads for work that must not hold up a worker.
+//!
+//! File I/O, name lookup, long computation. The pool has a limit of threads, which are started when needed and leave
+//! after a while without work, and a bounded queue: a caller that finds it full waits for room. The calling fiber parks
+//! until its call is done, so the call may live on the fiber's stack and nothing is allocated for it.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::scheduler::worker::Worker;
+use crate::sys::spin::SpinLock;
+use crate::waiter::{self, Waiter};
+
+/// How long a thread waits for work before it leaves.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Runs `body` on a thread of the blocking pool and waits for it; the fiber's worker goes on with other fibers.
+///
+/// Runs it inline when there is no worker to spare: in a plain thread, in a simulation (where it must be
+/// deterministic), and in a fiber that is unwinding. A panic of `body` goes on in the caller. A cancelled fiber ends
+/// after `body` has.
+pub fn offload<F, T>(body: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let pool = Worker::with_current_fiber(|worker, _| {
+        (worker.sim().is_none() && !std::thread::panicking()).then(|| worker.shared_ref().clone())
+    })
+    .flatten();
+    match pool {
+        Some(shared) => shared.pool.run(body),
+        None => body(),
+    }
+}
+
+/// A call waiting for a thread: a pointer to a `Call<F, T>` on the caller's stack, and how to run it.
+struct Job {
+    call: *const (),
+    run: unsafe fn(*const ()),
+}
+
+// SAFETY: a job is made from a `Call` whose closure and result are `Send`, and the caller waits for its end.
+unsafe impl Send for Job {}
+
+struct Call<F, T> {
+    body: SpinLock<Option<F>>,
+    result: SpinLock<Option<Result<T, Box<dyn Any + Send>>>>,
+    done: AtomicBool,
+    caller: SpinLock<Option<Waiter>>,
+}
+
+impl<F: FnOnce() -> T, T> Call<F, T> {
+    /// # Safety
+    /// `call` points to a `Call<F, T>` whose caller waits for `done`.
+    unsafe fn run(call: *const ()) {
+        // SAFETY: the caller's promise.
+        let this = unsafe { &*call.cast::<Self>() };
+        let body = this.body.with(Option::take).expect("a call runs once");
+        let result = catch_unwind(AssertUnwindSafe(body));
+        this.result.with(|slot| *slot = Some(result));
+        let caller = this.caller.with(Option::take).expect("the caller is stored before the call is queued");
+        // Release pairs with the Acquire in `Pool::run`. After this store the call may be gone.
+        this.done.store(true, Ordering::Release);
+        caller.wake();
+    }
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    idle: Vec<Thread>,
+    threads: usize,
+    /// Fibers waiting for room.
+    waiting: VecDeque<Waiter>,
+    closed: bool,
+}
+
+struct Inner {
+    queue: SpinLock<Queue>,
+    max_threads: usize,
+    max_jobs: usize,
+    name: String,
+    done: AtomicU64,
+}
+
+/// See the module's documentation.
+pub(crate) struct Pool {
+    inner: Arc<Inner>,
+}
+
+impl Pool {
+    pub(crate) fn new(config: &Config) -> Self {
+        let queue = Queue {
+            jobs: VecDeque::new(),
+            idle: Vec::new(),
+            threads: 0,
+            waiting: VecDeque::new(),
+            closed: false,
+        };
+        Pool {
+            inner: Arc::new(Inner {
+                queue: SpinLock::new(queue),
+                max_threads: config.blocking_threads,
+                max_jobs: config.blocking_queue,
+                name: format!("{}-blocking", config.name),
+                done: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Threads alive.
+    pub(crate) fn threads(&self) -> u64 {
+        self.inner.queue.with(|queue| queue.threads as u64)
+    }
+
+    /// Calls waiting for a thread.
+    pub(crate) fn queued(&self) -> u64 {
+        self.inner.queue.with(|queue| queue.jobs.len() as u64)
+    }
+
+    /// Calls finished.
+    pub(crate) fn done(&self) -> u64 {
+        self.inner.done.load(Ordering::Relaxed)
+    }
+
+    /// Lets the threads go when they have nothing left to do.
+    pub(crate) fn close(&self) {
+        let idle = self.inner.queue.with(|queue| {
+            queue.closed = true;
+            std::mem::take(&mut queue.idle)
+        });
+        for thread in idle {
+            thread.unpark();
+        }
+    }
+
+    fn run<F, T>(&self, body: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        let call = Call {
+            body: SpinLock::new(Some(body)),
+            result: SpinLock::new(None),
+            done: AtomicBool::new(false),
+            caller: SpinLock::new(Some(Waiter::current())),
+        };
+        if !self.submit(&call) {
+            // The pool is closed or the system has no thread to give: better here than never.
+            let body = call.body.with(Option::take).expect("a refused call has not run");
+            return body();
+        }
+        let mut cancelled = false;
+        // Acquire pairs with the Release in `Call::run`.
+        while !call.done.load(Ordering::Acquire) {
+            // The call is on this stack: a cancelled fiber waits for it all the same.
+            if waiter::wait("offload", None) == waiter::Woken::Cancelled {
+                cancelled = true;
+                self.wait_out(&call.done);
+            }
+        }
+        let result = call.result.with(Option::take).expect("a call that is done has a result");
+        match result {
+            Ok(_) if cancelled => crate::fiber::cancel::unwind(),
+            Ok(value) => value,
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// A cancelled fiber's waits return at once; it gives way until its call has ended.
+    #[cold]
+    fn wait_out(&self, done: &AtomicBool) {
+        while !done.load(Ordering::Acquire) {
+            crate::fiber::park::yield_uncancelled();
+        }
+    }
+
+    /// Queues the call, waiting for room. False: refused.
+    fn submit<F: FnOnce() -> T + Send, T: Send>(&self, call: &Call<F, T>) -> bool {
+        enum Next {
+            Wake(Thread),
+            Start,
+            Queued,
+            Full,
+            Closed,
+        }
+        loop {
+            let next = self.inner.queue.with(|queue| {
+                if queue.closed {
+                    return Next::Closed;
+                }
+                if queue.jobs.len() >= self.inner.max_jobs {
+                    queue.waiting.push_back(Waiter::current());
+                    return Next::Full;
+                }
+                let job = Job { call: std::ptr::from_ref(call).cast(), run: Call::<F, T>::run };
+                queue.jobs.push_back(job);
+                if let Some(thread) = queue.idle.pop() {
+                    Next::Wake(thread)
+                } else if queue.threads < self.inner.max_threads {
+                    queue.threads += 1;
+                    Next::Start
+                } else {
+                    Next::Queued
+                }
+            });
+            match next {
+                Next::Wake(thread) => {
+                    thread.unpark();
+                    return true;
+                }
+                Next::Start => return self.start_thread(std::ptr::from_ref(call).cast()),
+                Next::Queued => return true,
+                Next::Closed => return false,
+                Next::Full => {
+                    if waiter::wait("room in the blocking pool", None) == waiter::Woken::Cancelled {
+                        crate::fiber::cancel::unwind();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts a thread. If the system refuses and there is no other, takes the call back: false.
+    #[cold]
+    fn start_thread(&self, call: *const ()) -> bool {
+        let inner = self.inner.clone();
+        let started = std::thread::Builder::new().name(inner.name.clone()).spawn(move || inner.work());
+        if started.is_ok() {
+            return true;
+        }
+        self.inner.queue.with(|queue| {
+            queue.threads -= 1;
+            if queue.threads > 0 {
+                return true;
+            }
+            let before = queue.jobs.len();
+            queue.jobs.retain(|job| job.call != call);
+            queue.jobs.len() == before
+        })
+    }
+}
+
+impl Inner {
+    /// A thread's life.
+    fn work(&self) {
+        enum Next {
+            Run(Job, Option<Waiter>),
+            Wait,
+            Leave,
+        }
+        let me = std::thread::current();
+        let mut waited = Duration::ZERO;
+        loop {
+            let next = self.queue.with(|queue| {
+                // Whoever wakes a thread takes it off the list; one that wakes by itself does so here.
+                queue.idle.retain(|thread| thread.id() != me.id());
+                match queue.jobs.pop_front() {
+                    Some(job) => Next::Run(job, queue.waiting.pop_front()),
+                    None if queue.closed || waited >= KEEP_ALIVE => {
+                        queue.threads -= 1;
+                        Next::Leave
+                    }
+                    None => {
+                        queue.idle.push(me.clone());
+                        Next::Wait
+                    }
+                }
+            });
+            match next {
+                Next::Run(job, waiter) => {
+                    waited = Duration::ZERO;
+                    if let Some(waiter) = waiter {
+                        waiter.wake();
+                    }
+                    // SAFETY: the job's caller waits for it.
+                    unsafe { (job.run)(job.call) };
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                }
+                Next::Wait => {
+                    let began = Instant::now();
+                    std::thread::park_timeout(KEEP_ALIVE.saturating_sub(waited));
+                    waited += began.elapsed();
+                }
+                Next::Leave => return,
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Making fibers.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::header::{Block, Unstarted};
+use super::join::JoinHandle;
+use crate::scheduler::shared::Shared;
+use crate::scheduler::worker::Worker;
+use crate::sim::group::GroupCore;
+use crate::stack;
+
+/// Where a new fiber may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// On any worker.
+    Anywhere,
+    /// On the calling worker.
+    Here,
+    /// On this worker.
+    On(usize),
+}
+
+/// What a new fiber is given besides its closure.
+#[derive(Default)]
+pub(crate) struct SpawnOptions {
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) stack_size: Option<usize>,
+    /// The group it joins; without one, its parent's.
+    pub(crate) group: Option<Arc<GroupCore>>,
+}
+
+/// Who spawns.
+pub(crate) enum Spawner<'a> {
+    /// A worker's thread: a fiber of it, or the simulator.
+    Worker(&'a Worker),
+    /// A thread that is not a worker of this runtime.
+    Outside(&'a Shared),
+}
+
+/// Spawns a fiber, without the bounds that make it safe.
+///
+/// # Safety
+/// With a placement other than `Here` on a worker, `body` and `T` may be used on another thread: `body` must be `Send`
+/// and `T` `Send`. What `body` borrows must outlive the fiber: both are `'static`, or the caller joins the fiber before
+/// the borrow ends and cannot return without.
+#[inline]
+pub(crate) unsafe fn spawn_unchecked<F, T>(
+    spawner: &Spawner<'_>,
+    options: SpawnOptions,
+    placement: Placement,
+    body: F,
+) -> JoinHandle<T>
+where
+    F: FnOnce() -> T,
+{
+    let SpawnOptions { name, stack_size, mut group } = options;
+    let (shared, id) = match spawner {
+        Spawner::Worker(worker) => {
+            if group.is_none() {
+                group = worker.current_group();
+            }
+            (worker.shared(), worker.next_fiber_id())
+        }
+        Spawner::Outside(shared) => (*shared, shared.next_fiber_id()),
+    };
+    let class = stack_size.map_or(shared.config().stack_class, stack::class_of);
+    let header = Block::allocate(body, id, name, class, group);
+    // SAFETY: allocated just now; the second reference is the handle's.
+    let handle = unsafe { JoinHandle::from_counted(header) };
+    // SAFETY: the block is alive and of this thread alone.
+    if let Some(group) = &unsafe { header.as_ref() }.group {
+        group.enter(handle.fiber());
+    }
+    match spawner {
+        Spawner::Worker(worker) => worker.place(Unstarted(header), placement),
+        Spawner::Outside(shared) => shared.place(Unstarted(header), placement),
+    }
+    handle
+}
+
+/// Settings for one fiber.
+///
+/// ```
+/// # let runtime = fiber_runtime::Runtime::builder().workers(1).build().unwrap();
+/// # runtime.block_on(|| {
+/// let handle = fiber_runtime::FiberBuilder::new().name("parser").stack_size(256 * 1024).spawn(|| 6 * 7);
+/// assert_eq!(handle.fiber().name(), Some("parser"));
+/// assert_eq!(handle.join().unwrap(), 42);
+/// # });
+/// ```
+#[derive(Default)]
+#[must_use = "a builder does nothing until `spawn`"]
+pub struct FiberBuilder {
+    options: SpawnOptions,
+    worker: Option<usize>,
+}
+
+impl FiberBuilder {
+    /// Settings at their defaults: no name, the runtime's stack size, any worker.
+    pub fn new() -> Self {
+        FiberBuilder::default()
+    }
+
+    /// A name, for overflow reports, panics, dumps and the report of [`Runtime::stop`](crate::Runtime::stop).
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// Bytes of stack, guard page included; rounded up to a power of two between 16 KiB and 64 MiB. Only what is
+    /// touched costs memory.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.options.stack_size = Some(bytes);
+        self
+    }
+
+    /// The worker to run on, from 0.
+    pub fn worker(mut self, worker: usize) -> Self {
+        self.worker = Some(worker);
+        self
+    }
+
+    /// Spawns on the current runtime.
+    ///
+    /// # Panics
+    /// Outside a fiber; when the worker does not exist.
+    #[track_caller]
+    pub fn spawn<F, T>(self, body: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Worker::with_current(|worker| {
+            let placement = self.worker.map_or(Placement::Anywhere, Placement::On);
+            worker.shared().check_placement(placement);
+            // SAFETY: the bounds of this function.
+            unsafe { spawn_unchecked(&Spawner::Worker(worker), self.options, placement, body) }
+        })
+        .expect("a fiber is spawned from a fiber, or with Runtime::spawn or Handle::spawn from elsewhere")
+    }
+
+    /// Spawns on the calling worker, which need not be able to send the closure or its result anywhere.
+    ///
+    /// # Panics
+    /// Outside a fiber; when another worker was asked for.
+    #[track_caller]
+    pub fn spawn_local<F, T>(self, body: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        Worker::with_current(|worker| {
+            assert!(
+                self.worker.is_none_or(|wanted| wanted == worker.index()),
+                "spawn_local on worker {} cannot spawn on worker {:?}",
+                worker.index(),
+                self.worker
+            );
+            // SAFETY: `'static`, and the fiber stays on this thread; the handle is `Send` only if `T` is.
+            unsafe { spawn_unchecked(&Spawner::Worker(worker), self.options, Placement::Here, body) }
+        })
+        .expect("spawn_local is called in a fiber")
+    }
+
+    pub(crate) fn into_parts(self) -> (SpawnOptions, Placement) {
+        (self.options, self.worker.map_or(Placement::Anywhere, Placement::On))
+    }
+}

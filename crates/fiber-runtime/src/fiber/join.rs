@@ -1,0 +1,292 @@
+//! Waiting for a fiber's end, and what comes of it.
+//!
+//! ```text
+//!   fiber, at its end                         joiner (any thread)
+//!   -----------------                         -------------------
+//!   result -> block
+//!   join |= COMPLETE (AcqRel)                 waiter -> block
+//!      WAITER was set: take and wake it       join |= WAITER (AcqRel)
+//!      GONE was set: drop the result             COMPLETE was set: take the waiter back, read the result
+//!                                                else wait
+//! ```
+//! Whichever of the two comes second sees the other's bit, so the wake is not lost and the result has one owner.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Fiber;
+use super::header::Header;
+use crate::waiter::{self, Waiter};
+
+/// Why a fiber has no result.
+pub enum JoinError {
+    /// It panicked; the payload is what `std::panic::catch_unwind` would have given.
+    Panicked(Box<dyn Any + Send + 'static>),
+    /// It was cancelled: through its handle, its group, or because its runtime stopped.
+    Cancelled,
+}
+
+impl JoinError {
+    /// The panic's message, when the payload is text.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            JoinError::Panicked(payload) => payload
+                .downcast_ref::<&'static str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str)),
+            JoinError::Cancelled => None,
+        }
+    }
+
+    /// Goes on with the fiber's panic on this stack; a cancelled fiber gives a panic that says so.
+    pub fn resume(self) -> ! {
+        match self {
+            JoinError::Panicked(payload) => std::panic::resume_unwind(payload),
+            JoinError::Cancelled => panic!("the joined fiber was cancelled"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Panicked(_) => {
+                f.debug_tuple("Panicked").field(&self.message().unwrap_or("(not text)")).finish()
+            }
+            JoinError::Cancelled => f.write_str("Cancelled"),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Panicked(_) => {
+                write!(f, "the fiber panicked: {}", self.message().unwrap_or("(the payload is not text)"))
+            }
+            JoinError::Cancelled => f.write_str("the fiber was cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+const COMPLETE: u8 = 1;
+const WAITER: u8 = 2;
+const GONE: u8 = 4;
+
+/// The meeting point of a fiber's end and its one joiner.
+pub(crate) struct JoinWord {
+    bits: AtomicU8,
+    /// Written by the joiner before it sets `WAITER`; taken by the fiber that finds `WAITER`, or by the joiner after
+    /// it has withdrawn the bit.
+    waiter: UnsafeCell<Option<Waiter>>,
+}
+
+/// What the ending fiber found.
+#[must_use]
+pub(crate) enum Completed {
+    /// Somebody waits: wake it.
+    Wake(Waiter),
+    /// The handle is there, or will come, to take the result.
+    Kept,
+    /// The handle is gone: the result is the fiber's to drop.
+    Unwanted,
+}
+
+impl JoinWord {
+    pub(crate) const fn new() -> Self {
+        JoinWord { bits: AtomicU8::new(0), waiter: UnsafeCell::new(None) }
+    }
+
+    /// Acquire pairs with the Release in `complete`: who sees true may read the result.
+    #[inline]
+    pub(crate) fn is_complete(&self) -> bool {
+        self.bits.load(Ordering::Acquire) & COMPLETE != 0
+    }
+
+    /// The result is stored. Called once, by the fiber or by whoever ends it unstarted.
+    #[inline]
+    pub(crate) fn complete(&self) -> Completed {
+        // Release publishes the result to `is_complete`, `enrol`, `withdraw` and `abandon`; Acquire pairs with the
+        // Release in `enrol`, so the waiter is readable.
+        let before = self.bits.fetch_or(COMPLETE, Ordering::AcqRel);
+        if before & WAITER != 0 {
+            // SAFETY: WAITER was set and COMPLETE was not: `withdraw` leaves the cell to us from now on.
+            let waiter = unsafe { (*self.waiter.get()).take() };
+            Completed::Wake(waiter.expect("WAITER is set after the waiter is stored"))
+        } else if before & GONE != 0 {
+            Completed::Unwanted
+        } else {
+            Completed::Kept
+        }
+    }
+
+    /// Leaves a waiter to be woken. False: the fiber is complete already.
+    fn enrol(&self, waiter: Waiter) -> bool {
+        // SAFETY: WAITER is not set (one joiner, which withdraws before it enrols again), so the fiber stays away.
+        unsafe { *self.waiter.get() = Some(waiter) };
+        // Release pairs with the Acquire in `complete`; Acquire with its Release.
+        let before = self.bits.fetch_or(WAITER, Ordering::AcqRel);
+        if before & COMPLETE != 0 {
+            // SAFETY: the fiber completed before WAITER was set, so it did not and will not look at the cell.
+            unsafe { *self.waiter.get() = None };
+            return false;
+        }
+        true
+    }
+
+    /// Takes the waiter back, unless the fiber has it already.
+    fn withdraw(&self) {
+        let before = self.bits.fetch_and(!WAITER, Ordering::AcqRel);
+        if before & COMPLETE == 0 {
+            // SAFETY: WAITER is clear and the fiber was not complete: it will find no WAITER and stay away.
+            unsafe { *self.waiter.get() = None };
+        }
+    }
+
+    /// The handle goes away. True: the fiber is complete and the result is the handle's to drop.
+    #[inline]
+    fn abandon(&self) -> bool {
+        self.bits.fetch_or(GONE, Ordering::AcqRel) & COMPLETE != 0
+    }
+}
+
+/// The right to wait for a fiber and to take its result.
+///
+/// Dropping the handle detaches the fiber: it runs on, and its result is dropped when it ends.
+#[must_use = "dropping a JoinHandle detaches the fiber; say so with `drop` or `detach`"]
+pub struct JoinHandle<T> {
+    fiber: Fiber,
+    result: PhantomData<T>,
+}
+
+// SAFETY: the handle gives away the `T` it stands for, and otherwise only uses the header's atomics.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle gives no access to the `T`.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// # Safety
+    /// `header` is of a block with result type `T`, and the caller hands over the join handle's reference to it.
+    pub(super) unsafe fn from_counted(header: NonNull<Header>) -> Self {
+        JoinHandle { fiber: Fiber::from_counted(header), result: PhantomData }
+    }
+
+    /// Waits until the fiber has ended and returns its result. Works in a fiber, which parks, and in a plain thread.
+    ///
+    /// # Errors
+    /// [`JoinError::Panicked`] with the payload, [`JoinError::Cancelled`].
+    pub fn join(self) -> Result<T, JoinError> {
+        let complete = self.wait(None);
+        debug_assert!(complete, "a wait without a deadline ends with completion");
+        self.take()
+    }
+
+    /// Waits at most `timeout`. `Err(self)` gives the handle back when the fiber is still running.
+    ///
+    /// # Errors
+    /// The handle, when time is up.
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
+        // A timeout that no clock can express is no timeout.
+        let deadline = crate::time::now().checked_add(timeout);
+        if self.wait(deadline) { Ok(self.take()) } else { Err(self) }
+    }
+
+    /// Whether the fiber has ended, so that `join` would return at once.
+    pub fn is_finished(&self) -> bool {
+        self.fiber.header().join.is_complete()
+    }
+
+    /// The fiber.
+    pub fn fiber(&self) -> &Fiber {
+        &self.fiber
+    }
+
+    /// Cancels the fiber; see [`Fiber::cancel`].
+    pub fn cancel(&self) {
+        self.fiber.cancel();
+    }
+
+    /// Lets the fiber run on without anybody waiting for it.
+    pub fn detach(self) {
+        drop(self);
+    }
+
+    fn take(&self) -> Result<T, JoinError> {
+        let header = self.fiber.header();
+        debug_assert!(header.join.is_complete());
+        let mut result: Option<Result<T, JoinError>> = None;
+        // SAFETY: the fiber is complete, the handle exists, so the result is ours; `T` is the block's result type.
+        unsafe { (header.vtable.take)(self.fiber.pointer(), (&raw mut result).cast()) };
+        result.expect("a complete fiber has a result, and `join` takes the handle that could take it twice")
+    }
+
+    /// Waits for the end even if the calling fiber is cancelled: for callers that lent the fiber their stack.
+    pub(crate) fn wait_uncancelled(&self) {
+        let join = &self.fiber.header().join;
+        if join.is_complete() || !join.enrol(Waiter::current()) {
+            return;
+        }
+        while !join.is_complete() {
+            if waiter::wait("block_on", None) == waiter::Woken::Cancelled {
+                super::park::yield_uncancelled();
+            }
+        }
+    }
+
+    /// True when the fiber is complete, false when the deadline passed first.
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let join = &self.fiber.header().join;
+        if join.is_complete() {
+            return true;
+        }
+        if !join.enrol(Waiter::current()) {
+            return true;
+        }
+        let _withdraw = Withdraw(join);
+        while !join.is_complete() {
+            match waiter::wait("join", deadline) {
+                waiter::Woken::Signal => {}
+                waiter::Woken::TimedOut => return join.is_complete(),
+                waiter::Woken::Cancelled => super::cancel::unwind(),
+            }
+        }
+        true
+    }
+}
+
+/// Takes the waiter back however the wait ends, by unwinding too.
+struct Withdraw<'a>(&'a JoinWord);
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_complete() {
+            self.0.withdraw();
+        }
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let header = self.fiber.header();
+        if header.join.abandon() {
+            // SAFETY: the fiber is complete and the handle had the right to its result.
+            unsafe { (header.vtable.discard)(self.fiber.pointer()) };
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("fiber", &self.fiber)
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}

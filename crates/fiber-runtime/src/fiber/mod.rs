@@ -1,0 +1,235 @@
+//! Fibers: what one is, how it waits, how it ends.
+//!
+//! - [`header`]: the block of memory; [`wake`]: the word other threads wake it through; [`park`]: suspension.
+//! - [`builder`]: making one; [`join`]: its result; [`cancel`]: ending it from outside.
+
+mod builder;
+pub(crate) mod cancel;
+pub(crate) mod header;
+mod join;
+pub(crate) mod park;
+pub(crate) mod wake;
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+pub use builder::FiberBuilder;
+pub(crate) use builder::{Placement, SpawnOptions, Spawner, spawn_unchecked};
+pub(crate) use join::Completed;
+pub use join::{JoinError, JoinHandle};
+
+use crate::scheduler::worker::Worker;
+use crate::waiter::Woken;
+use header::Header;
+use wake::{Post, Signals};
+
+/// A handle for a fiber: to wake it, to cancel it, to name it. Clones refer to the same fiber.
+///
+/// `park` and `unpark` work as `std::thread::park` does: an `unpark` leaves a token, a `park` takes it or waits for it,
+/// and two tokens are one.
+pub struct Fiber {
+    header: NonNull<Header>,
+}
+
+// SAFETY: a `Fiber` uses the header's atomics and fixed fields; the owner's fields only on the owner's thread, which
+// `signal` checks.
+unsafe impl Send for Fiber {}
+// SAFETY: as above.
+unsafe impl Sync for Fiber {}
+
+impl Fiber {
+    /// Takes over one reference to `header`.
+    #[inline]
+    pub(crate) fn from_counted(header: NonNull<Header>) -> Self {
+        Fiber { header }
+    }
+
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: this handle's reference keeps the block alive.
+        unsafe { self.header.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn pointer(&self) -> NonNull<Header> {
+        self.header
+    }
+
+    /// The fiber's number: unique within the process (within the run, in a simulation).
+    pub fn id(&self) -> u64 {
+        self.header().id
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> Option<&str> {
+        self.header().name.as_deref()
+    }
+
+    /// Makes the fiber's current or next [`park`](crate::park) return. From a fiber of the same worker this is a queue
+    /// operation without atomics; from elsewhere it goes through the worker's inbox.
+    #[inline]
+    pub fn unpark(&self) {
+        self.signal(Signals::UNPARK);
+    }
+
+    /// Ends an internal wait; see [`crate::waiter`].
+    #[inline]
+    pub(crate) fn wake(&self) {
+        self.signal(Signals::EVENT);
+    }
+
+    /// Asks the fiber to end: its current or next suspension unwinds it, running destructors, and joining it gives
+    /// [`JoinError::Cancelled`]. A fiber that has not started never does. Inside a hooked libc call the call fails
+    /// with `ECANCELED` instead.
+    pub fn cancel(&self) {
+        // Relaxed: the signal below orders it.
+        self.header().cancelled.store(true, Ordering::Relaxed);
+        self.signal(Signals::CANCEL);
+    }
+
+    /// Whether somebody cancelled it.
+    pub fn is_cancelled(&self) -> bool {
+        self.header().is_cancelled()
+    }
+
+    #[inline]
+    fn signal(&self, signals: Signals) {
+        let header = self.header();
+        // Relaxed: `home` is written once, by its worker on its thread. If that is us we read our own write; if we
+        // read anything else we go the long way, which orders it.
+        let home = header.home.load(Ordering::Relaxed);
+        let local = Worker::with_current(|worker| {
+            let local = std::ptr::eq(worker.port(), home);
+            if local {
+                worker.deliver(self.header, signals);
+            }
+            local
+        });
+        if local != Some(true) {
+            self.post(signals);
+        }
+    }
+
+    #[cold]
+    fn post(&self, signals: Signals) {
+        let header = self.header();
+        if header.join.is_complete() {
+            return;
+        }
+        match header.wake.post(signals) {
+            Post::Deliver => {
+                header.retain();
+                // Relaxed: `Post::Deliver` means the start was seen, with Acquire.
+                let home = header.home.load(Ordering::Relaxed);
+                // SAFETY: a started fiber has a home, ports are never freed, and the inbox takes the new reference.
+                unsafe { (*home).post(self.header) };
+            }
+            Post::Merged | Post::Early => {}
+        }
+    }
+}
+
+impl Clone for Fiber {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.header().retain();
+        Fiber { header: self.header }
+    }
+}
+
+impl Drop for Fiber {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this handle's reference, given up once.
+        unsafe { Header::release(self.header) }
+    }
+}
+
+impl PartialEq for Fiber {
+    fn eq(&self, other: &Self) -> bool {
+        self.header == other.header
+    }
+}
+
+impl Eq for Fiber {}
+
+impl std::hash::Hash for Fiber {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.header.hash(state);
+    }
+}
+
+impl fmt::Debug for Fiber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fiber").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+/// Why a timed [`park_until`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// A token was there or came.
+    Unparked,
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// The calling fiber, if the caller is in one.
+#[inline]
+pub fn try_current() -> Option<Fiber> {
+    Worker::with_current_fiber(|_, fiber| {
+        fiber.retain();
+        Fiber::from_counted(NonNull::from(fiber))
+    })
+}
+
+/// The calling fiber.
+///
+/// # Panics
+/// Outside a fiber.
+#[track_caller]
+pub fn current() -> Fiber {
+    try_current().expect("fiber_runtime::current() is called in a fiber")
+}
+
+/// Whether the caller is in a fiber.
+#[inline]
+pub fn in_fiber() -> bool {
+    Worker::with_current_fiber(|_, _| ()).is_some()
+}
+
+/// Gives way: every other ready fiber of this worker runs before this one goes on. In a plain thread,
+/// `std::thread::yield_now`.
+#[inline]
+pub fn yield_now() {
+    park::yield_now();
+}
+
+/// Waits for a token ([`Fiber::unpark`]) and takes it. In a plain thread, `std::thread::park`.
+pub fn park() {
+    let _ = park_until(None);
+}
+
+/// Waits for a token until `deadline` (of [`time::now`](crate::time::now)'s clock); `None` waits for ever.
+pub fn park_until(deadline: Option<Instant>) -> Wake {
+    let woken = Worker::with_current_fiber(|worker, fiber| {
+        park::wait(worker, fiber, Signals::UNPARK, "park", deadline)
+    });
+    match woken {
+        Some(Woken::Signal) => Wake::Unparked,
+        Some(Woken::TimedOut) => Wake::TimedOut,
+        Some(Woken::Cancelled) => cancel::unwind(),
+        None => match deadline {
+            None => {
+                std::thread::park();
+                Wake::Unparked
+            }
+            Some(deadline) => {
+                std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
+                if Instant::now() < deadline { Wake::Unparked } else { Wake::TimedOut }
+            }
+        },
+    }
+}

@@ -1,0 +1,149 @@
+//! Suspension: how a fiber waits, and how it is woken.
+//!
+//! The fiber's side is [`wait`] and [`yield_now`]; the worker's side is `Worker::deliver` and `Worker::expire`.
+
+use std::ptr::NonNull;
+use std::time::Instant;
+
+use super::header::{Header, Phase, Suspend};
+use super::wake::Signals;
+use crate::scheduler::worker::Worker;
+use crate::waiter::Woken;
+
+/// Gives the worker back until the fiber is resumed.
+///
+/// `worker` and `fiber` are of this thread and this fiber; they stay valid, for a fiber does not change its worker and
+/// the worker outlives its fibers. Nothing else may be held across the call: no borrow of worker state, no `errno`.
+#[inline]
+pub(crate) fn suspend(fiber: &Header, reason: Suspend) {
+    let yielder = fiber.yielder.get();
+    debug_assert!(!yielder.is_null());
+    // SAFETY: the yielder was stored when this fiber started and lives at the bottom of its stack while it runs; only
+    // the fiber itself calls `suspend`, for `fiber` is the worker's current one.
+    unsafe { (*yielder).suspend(reason) };
+}
+
+/// Waits for one of `mask`, for cancellation, or until `deadline`.
+#[inline]
+pub(crate) fn wait(
+    worker: &Worker,
+    fiber: &Header,
+    mask: Signals,
+    label: &'static str,
+    deadline: Option<Instant>,
+) -> Woken {
+    let deadline = deadline.map(|deadline| worker.clock().nanos(deadline));
+    wait_nanos(worker, fiber, mask, label, deadline)
+}
+
+/// As [`wait`], with the deadline on the worker's clock.
+pub(crate) fn wait_nanos(
+    worker: &Worker,
+    fiber: &Header,
+    mask: Signals,
+    label: &'static str,
+    deadline: Option<u64>,
+) -> Woken {
+    if fiber.is_cancelled() && !std::thread::panicking() {
+        return Woken::Cancelled;
+    }
+    let wanted = mask.union(Signals::CANCEL);
+    let tokens = fiber.tokens.get();
+    if tokens.intersects(wanted) {
+        fiber.tokens.set(tokens.without(wanted));
+        return Woken::Signal;
+    }
+    fiber.mask.set(wanted);
+    fiber.label.set(label);
+    if let Some(deadline) = deadline
+        && !worker.arm(fiber, deadline)
+    {
+        return Woken::TimedOut;
+    }
+    if std::thread::panicking() {
+        // Rule R3: std counts panics per thread, so no other fiber may run while this one unwinds.
+        worker.block_thread(fiber);
+    } else {
+        suspend(fiber, Suspend::Park);
+    }
+    if deadline.is_some() {
+        if fiber.timed_out.replace(false) {
+            return Woken::TimedOut;
+        }
+        worker.disarm(fiber);
+    }
+    if fiber.is_cancelled() && !std::thread::panicking() { Woken::Cancelled } else { Woken::Signal }
+}
+
+/// Lets every other ready fiber of the worker run once.
+#[inline]
+pub(crate) fn yield_now() {
+    let in_fiber = Worker::with_current_fiber(|_, fiber| {
+        if std::thread::panicking() {
+            return;
+        }
+        check_cancelled(fiber);
+        suspend(fiber, Suspend::Yield);
+        check_cancelled(fiber);
+    });
+    if in_fiber.is_none() {
+        std::thread::yield_now();
+    }
+}
+
+#[inline]
+fn check_cancelled(fiber: &Header) {
+    if fiber.is_cancelled() {
+        super::cancel::unwind();
+    }
+}
+
+impl Worker {
+    /// Delivers signals to a fiber of this worker: wakes it if it waits for one of them, else keeps them as tokens.
+    #[inline]
+    pub(crate) fn deliver(&self, fiber: NonNull<Header>, signals: Signals) {
+        // SAFETY: the caller holds a reference, and the fiber is of this worker and this thread.
+        let header = unsafe { fiber.as_ref() };
+        match header.phase.get() {
+            Phase::Parked if signals.intersects(header.mask.get()) => {
+                let rest = signals.without(header.mask.get());
+                header.tokens.set(header.tokens.get().union(rest));
+                header.phase.set(Phase::Ready);
+                self.push_ready(fiber);
+            }
+            Phase::Done => {}
+            Phase::Parked | Phase::Ready | Phase::Running | Phase::Unstarted => {
+                header.tokens.set(header.tokens.get().union(signals));
+            }
+        }
+    }
+
+    /// The fiber's timer has fired.
+    pub(crate) fn expire(&self, fiber: NonNull<Header>) {
+        // SAFETY: an armed timer belongs to a live fiber of this worker.
+        let header = unsafe { fiber.as_ref() };
+        match header.phase.get() {
+            Phase::Parked => {
+                header.timed_out.set(true);
+                header.phase.set(Phase::Ready);
+                self.push_ready(fiber);
+            }
+            // In `block_thread`.
+            Phase::Running => header.timed_out.set(true),
+            // Woken by a signal before the timer fired, and not yet resumed.
+            Phase::Ready | Phase::Unstarted | Phase::Done => {}
+        }
+    }
+}
+
+/// As [`yield_now`], for a fiber that must not end yet although it is cancelled.
+pub(crate) fn yield_uncancelled() {
+    let in_fiber = Worker::with_current_fiber(|_, fiber| {
+        if !std::thread::panicking() {
+            suspend(fiber, Suspend::Yield);
+        }
+    });
+    if in_fiber.is_none() {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,1 @@
+//! Fiber-native sockets: `TcpListener`, `TcpStream`, `UdpSocket`, `UnixStream`, `UnixListener`.

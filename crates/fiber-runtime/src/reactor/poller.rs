@@ -1,0 +1,305 @@
+//! A worker's epoll instance and the descriptors registered with it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Poll, Token};
+
+use super::{Interest, table};
+use crate::fiber::header::Header;
+use crate::fiber::park;
+use crate::fiber::wake::Signals;
+use crate::scheduler::worker::Worker;
+use crate::sys;
+use crate::waiter::Woken;
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 512;
+
+/// Tokens of the worker's own descriptors; those of sources have a generation, hence a bit, above the number.
+const WAKE: Token = Token(1);
+const TIMER: Token = Token(2);
+
+/// A fiber waiting for one direction of one descriptor. Lives on the fiber's stack.
+struct IoWaiter {
+    fiber: NonNull<Header>,
+    outcome: Cell<Outcome>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Waiting,
+    Ready,
+    Closed,
+}
+
+/// One direction of a descriptor.
+#[derive(Default)]
+struct Direction {
+    registered: bool,
+    /// An edge came and nobody was waiting.
+    ready: bool,
+    /// All are woken by an edge: the kernel does not say for how many it is enough.
+    waiters: Vec<NonNull<IoWaiter>>,
+}
+
+/// What this worker knows of a descriptor.
+#[derive(Default)]
+struct Source {
+    generation: u32,
+    read: Direction,
+    write: Direction,
+}
+
+impl Source {
+    fn direction(&mut self, interest: Interest) -> &mut Direction {
+        match interest {
+            Interest::Read => &mut self.read,
+            Interest::Write => &mut self.write,
+        }
+    }
+
+    fn token(&self, fd: RawFd) -> Token {
+        Token((self.generation as usize) << 32 | fd as usize)
+    }
+}
+
+/// See the module's documentation.
+pub(crate) struct Poller {
+    poll: RefCell<Poll>,
+    events: RefCell<Events>,
+    /// Indexed by descriptor number.
+    sources: RefCell<Vec<Option<Box<Source>>>>,
+    timer: OwnedFd,
+    /// When the timerfd will expire, in the worker's nanoseconds; `u64::MAX` when it will not.
+    armed: Cell<u64>,
+}
+
+impl Poller {
+    /// An epoll instance with the worker's eventfd and a timerfd in it.
+    pub(crate) fn new(wake: RawFd) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let timer = sys::timerfd()?;
+        poll.registry().register(&mut SourceFd(&wake), WAKE, mio::Interest::READABLE)?;
+        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TIMER, mio::Interest::READABLE)?;
+        Ok(Poller {
+            poll: RefCell::new(poll),
+            events: RefCell::new(Events::with_capacity(EVENTS)),
+            sources: RefCell::new(Vec::new()),
+            timer,
+            armed: Cell::new(u64::MAX),
+        })
+    }
+
+    /// Sees to it that a blocking poll ends by `deadline`. A timer armed for earlier is left alone: it ends one poll
+    /// for nothing, which is cheaper than a system call whenever the earliest deadline moves.
+    fn arm(&self, now: u64, deadline: Option<u64>) -> io::Result<()> {
+        let Some(deadline) = deadline else { return Ok(()) };
+        if self.armed.get() > now && self.armed.get() <= deadline {
+            return Ok(());
+        }
+        sys::timerfd_arm(self.timer.as_raw_fd(), deadline.saturating_sub(now))?;
+        self.armed.set(deadline);
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Asks the kernel for events and wakes the fibers they are for. With `block`, sleeps until there is one or until
+    /// `deadline`. Returns the number of events.
+    pub(crate) fn poll(&self, block: bool, now: u64, deadline: Option<u64>) -> u64 {
+        let Some(poller) = self.poller() else { return 0 };
+        if block && let Err(error) = poller.arm(now, deadline) {
+            panic!("arming the worker's timerfd: {error}");
+        }
+        let timeout = (!block).then_some(Duration::ZERO);
+        let mut events = poller.events.borrow_mut();
+        match poller.poll.borrow_mut().poll(&mut events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return 0,
+            Err(error) => panic!("waiting for events in worker {}: {error}", self.index()),
+        }
+        let mut count = 0;
+        for event in events.iter() {
+            count += 1;
+            match event.token() {
+                WAKE => {}
+                TIMER => poller.armed.set(u64::MAX),
+                token => self.dispatch(poller, token, event),
+            }
+        }
+        self.counters().polls.add(1);
+        self.counters().events.add(count);
+        count
+    }
+
+    fn dispatch(&self, poller: &Poller, token: Token, event: &Event) {
+        let fd = token.0 as u32 as usize;
+        let generation = (token.0 >> 32) as u32;
+        let mut sources = poller.sources.borrow_mut();
+        let Some(Some(source)) = sources.get_mut(fd) else { return };
+        // An event of the number's previous file.
+        if source.generation != generation {
+            return;
+        }
+        let failed = event.is_error() || (event.is_read_closed() && event.is_write_closed());
+        if event.is_readable() || event.is_read_closed() || event.is_priority() || failed {
+            self.edge(&mut source.read);
+        }
+        if event.is_writable() || event.is_write_closed() || failed {
+            self.edge(&mut source.write);
+        }
+    }
+
+    fn edge(&self, direction: &mut Direction) {
+        direction.ready = direction.waiters.is_empty();
+        self.finish_waits(direction, Outcome::Ready);
+    }
+
+    fn finish_waits(&self, direction: &mut Direction, outcome: Outcome) {
+        for waiter in direction.waiters.drain(..) {
+            // SAFETY: a waiter in the list is on the stack of a fiber that waits in `wait_for_descriptor`, which takes
+            // it out of the list before it returns.
+            let waiter = unsafe { waiter.as_ref() };
+            waiter.outcome.set(outcome);
+            self.deliver(waiter.fiber, Signals::EVENT);
+        }
+    }
+
+    /// The worker's side of [`super::wait`].
+    pub(crate) fn wait_for_descriptor(
+        &self,
+        fiber: &Header,
+        fd: RawFd,
+        interest: Interest,
+        deadline: Option<Instant>,
+    ) -> io::Result<()> {
+        let Some(poller) = self.poller() else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "a simulation has no descriptors"));
+        };
+        if fiber.is_cancelled() && !std::thread::panicking() {
+            return Err(cancelled());
+        }
+        let waiter = IoWaiter { fiber: NonNull::from(fiber), outcome: Cell::new(Outcome::Waiting) };
+        {
+            let mut sources = poller.sources.borrow_mut();
+            let source = self.source(poller, &mut sources, fd, interest)?;
+            let direction = source.direction(interest);
+            if std::mem::take(&mut direction.ready) {
+                return Ok(());
+            }
+            direction.waiters.push(NonNull::from(&waiter));
+        }
+        let label = match interest {
+            Interest::Read => "readable descriptor",
+            Interest::Write => "writable descriptor",
+        };
+        let mut result = Ok(());
+        while waiter.outcome.get() == Outcome::Waiting {
+            match park::wait(self, fiber, Signals::EVENT, label, deadline) {
+                Woken::Signal => continue,
+                Woken::TimedOut => result = Err(io::Error::from(io::ErrorKind::TimedOut)),
+                Woken::Cancelled => result = Err(cancelled()),
+            }
+            break;
+        }
+        match waiter.outcome.get() {
+            Outcome::Waiting => {
+                let mut sources = poller.sources.borrow_mut();
+                if let Some(Some(source)) = sources.get_mut(fd as usize) {
+                    let waiters = &mut source.direction(interest).waiters;
+                    waiters.retain(|&other| other != NonNull::from(&waiter));
+                }
+                result
+            }
+            // A cancelled fiber must not go on to use what became ready at the same moment.
+            Outcome::Ready if fiber.is_cancelled() && !std::thread::panicking() => Err(cancelled()),
+            Outcome::Ready => Ok(()),
+            Outcome::Closed => Err(cancelled()),
+        }
+    }
+
+    /// The source for `fd`, registered for `interest` in its current generation.
+    fn source<'a>(
+        &self,
+        poller: &Poller,
+        sources: &'a mut Vec<Option<Box<Source>>>,
+        fd: RawFd,
+        interest: Interest,
+    ) -> io::Result<&'a mut Source> {
+        let Some(entry) = table::entry(fd) else {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        };
+        let at = fd as usize;
+        if sources.len() <= at {
+            sources.resize_with((at + 1).next_power_of_two(), || None);
+        }
+        let source = sources[at].get_or_insert_default();
+        if source.generation != entry.generation() {
+            // The file this worker knew is closed; a message about it may be on its way, and will find nothing to do.
+            self.forget_source(source);
+            source.generation = entry.enrol(self.port().mask_bit());
+        }
+        if !source.direction(interest).registered {
+            source.direction(interest).registered = true;
+            if let Err(error) = register(&poller.poll.borrow(), source, fd) {
+                source.direction(interest).registered = false;
+                return Err(error);
+            }
+        }
+        Ok(source)
+    }
+
+    fn forget_source(&self, source: &mut Source) {
+        self.finish_waits(&mut source.read, Outcome::Closed);
+        self.finish_waits(&mut source.write, Outcome::Closed);
+        for direction in [&mut source.read, &mut source.write] {
+            direction.registered = false;
+            direction.ready = false;
+        }
+    }
+
+    /// `fd` is being closed: see [`super::closing`]. On the closing worker this comes before the close, elsewhere after.
+    pub(crate) fn close_descriptor(&self, fd: RawFd) {
+        let Some(poller) = self.poller() else { return };
+        let mut sources = poller.sources.borrow_mut();
+        let Some(Some(source)) = sources.get_mut(fd as usize) else { return };
+        // Registered anew already: the message is about a file that is forgotten.
+        if table::entry(fd).is_some_and(|entry| entry.generation() == source.generation) {
+            return;
+        }
+        if source.read.registered || source.write.registered {
+            // A duplicate of the descriptor would keep the registration alive. After the close this finds nothing, or
+            // a new file that this worker has not registered: an error either way, and rightly ignored.
+            let _ = poller.poll.borrow().registry().deregister(&mut SourceFd(&fd));
+        }
+        self.forget_source(source);
+    }
+}
+
+/// Registers the directions that are wanted, edge-triggered.
+fn register(poll: &Poll, source: &Source, fd: RawFd) -> io::Result<()> {
+    let interest = match (source.read.registered, source.write.registered) {
+        (true, true) => mio::Interest::READABLE | mio::Interest::WRITABLE,
+        (true, false) => mio::Interest::READABLE,
+        (false, _) => mio::Interest::WRITABLE,
+    };
+    let token = source.token(fd);
+    let registry = poll.registry();
+    match registry.register(&mut SourceFd(&fd), token, interest) {
+        // Known to this epoll: the other direction, or a registration that outlived a close by a duplicate.
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+            registry.reregister(&mut SourceFd(&fd), token, interest)
+        }
+        result => result,
+    }
+}
+
+fn cancelled() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECANCELED)
+}

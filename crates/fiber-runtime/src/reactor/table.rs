@@ -1,0 +1,74 @@
+//! The process-wide table of descriptor generations.
+//!
+//! A descriptor number is reused by the kernel as soon as it is closed, but a worker's registration is of the old open
+//! file. `closing` counts the number's generation up; a worker whose registration carries another generation registers
+//! anew. The table also remembers which workers have registered the number, so that only those are told of a close.
+
+use std::os::fd::RawFd;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+const CHUNK: usize = 1024;
+const CHUNKS: usize = 4096;
+
+/// One descriptor number: its generation in the upper half, in the lower half the mask bits of the ports that have
+/// registered this generation. One word, so that "who has registered what is now being closed" has one answer.
+pub(crate) struct Entry(AtomicU64);
+
+impl Entry {
+    /// The current generation, never zero.
+    #[inline]
+    pub(crate) fn generation(&self) -> u32 {
+        // Acquire pairs with the Release in `retire`: who sees the new generation sees the close that caused it.
+        (self.0.load(Ordering::Acquire) >> 32) as u32
+    }
+
+    /// A worker is about to register the number: it hears of a close from now on. Returns the generation.
+    pub(crate) fn enrol(&self, bit: u32) -> u32 {
+        (self.0.fetch_or(u64::from(bit), Ordering::AcqRel) >> 32) as u32
+    }
+
+    /// The number's current file goes away: returns who has registered it.
+    pub(crate) fn retire(&self) -> u32 {
+        let next = |word: u64| {
+            let generation = ((word >> 32) as u32).wrapping_add(1).max(1);
+            u64::from(generation) << 32
+        };
+        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| Some(next(word)));
+        // The closure always gives a value, so this is `Ok`.
+        before.unwrap_or_else(|word| word) as u32
+    }
+}
+
+/// Chunks of the table, allocated when a number in them is first waited for, never freed.
+static TABLE: [AtomicPtr<[Entry; CHUNK]>; CHUNKS] = [const { AtomicPtr::new(null_mut()) }; CHUNKS];
+
+fn split(fd: RawFd) -> Option<(usize, usize)> {
+    let fd = usize::try_from(fd).ok()?;
+    (fd < CHUNK * CHUNKS).then_some((fd / CHUNK, fd % CHUNK))
+}
+
+/// The entry, if anybody has ever waited for a number near it.
+pub(crate) fn existing(fd: RawFd) -> Option<&'static Entry> {
+    let (chunk, at) = split(fd)?;
+    // Acquire pairs with the Release in `entry`.
+    let chunk = TABLE[chunk].load(Ordering::Acquire);
+    // SAFETY: null, or a leaked chunk.
+    unsafe { chunk.as_ref() }.map(|chunk| &chunk[at])
+}
+
+/// The entry, made if need be; `None` for numbers beyond the table (4 million) and negative ones.
+pub(crate) fn entry(fd: RawFd) -> Option<&'static Entry> {
+    if let Some(entry) = existing(fd) {
+        return Some(entry);
+    }
+    let (chunk, _) = split(fd)?;
+    let fresh: Box<[Entry; CHUNK]> = Box::new(std::array::from_fn(|_| Entry(AtomicU64::new(1 << 32))));
+    let fresh = Box::into_raw(fresh);
+    // Release pairs with the Acquire in `existing`.
+    if TABLE[chunk].compare_exchange(null_mut(), fresh, Ordering::Release, Ordering::Relaxed).is_err() {
+        // SAFETY: another thread was faster; nobody has seen this chunk.
+        drop(unsafe { Box::from_raw(fresh) });
+    }
+    existing(fd)
+}

@@ -1,0 +1,124 @@
+//! Settings of a runtime, and its start.
+
+use std::cell::Cell;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crossbeam_deque::Worker as Deque;
+
+use super::{CallerWorker, Runtime};
+use crate::config::Config;
+use crate::fiber::header::Unstarted;
+use crate::scheduler::port::{Port, State};
+use crate::scheduler::shared::Shared;
+use crate::scheduler::worker::Worker;
+use crate::stack::{self, overflow};
+
+/// Settings for a [`Runtime`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    config: Config,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Builder { config: Config::default() }
+    }
+
+    /// The number of workers, 1 to 1024. Default: one per available processor.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Whether the thread that calls [`build`](Builder::build) is worker 0, while it is inside `block_on` or `stop`,
+    /// so that one thread fewer is started. Default: no. Fibers of worker 0 rest while nobody drives it.
+    pub fn use_caller(mut self, use_caller: bool) -> Self {
+        self.config.use_caller = use_caller;
+        self
+    }
+
+    /// The name, from which those of the threads derive. Default: `moon`.
+    pub fn name(mut self, name: &str) -> Self {
+        self.config.name = name.to_owned();
+        self
+    }
+
+    /// Bytes of stack a fiber gets, guard page included, rounded up to a power of two between 16 KiB and 64 MiB.
+    /// Default: 64 KiB, in unoptimised builds 256 KiB. Only what is touched costs memory.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.config.stack_class = stack::class_of(bytes);
+        self
+    }
+
+    /// The most threads [`offload`](crate::offload) may use. Default: 16. They start when needed.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.config.blocking_threads = threads;
+        self
+    }
+
+    /// The most calls that may wait for a thread of the blocking pool; further callers wait for room. Default: 1024.
+    pub fn blocking_queue(mut self, calls: usize) -> Self {
+        self.config.blocking_queue = calls;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings outside their limits; what the system says when it has no threads or descriptors.
+    pub fn build(self) -> io::Result<Runtime> {
+        let config = self.config;
+        config.validate()?;
+        overflow::install();
+        crate::panic_hook::install();
+        let count = config.workers;
+        let use_caller = config.use_caller;
+        let name = config.name.clone();
+        let ports: Box<[&'static Port]> = (0..count).map(|_| Port::acquire()).collect();
+        let deques: Vec<Deque<Unstarted>> = (0..count).map(|_| Deque::new_fifo()).collect();
+        let stealers = deques.iter().map(Deque::stealer).collect();
+        let shared = Arc::new(Shared::new(config, ports, stealers));
+        // From here on dropping `runtime` ends the workers started so far.
+        let mut runtime = Runtime { shared, threads: Vec::new(), caller: None, stopped: false };
+        for (index, deque) in deques.into_iter().enumerate() {
+            if index == 0 && use_caller {
+                let worker = Box::new(Worker::new(runtime.shared.clone(), 0, deque)?);
+                runtime.caller = Some(CallerWorker {
+                    worker,
+                    owner: std::thread::current().id(),
+                    driven: Cell::new(false),
+                    not_sync: PhantomData,
+                });
+                continue;
+            }
+            // The eventfd exists before anybody can post.
+            runtime.shared.ports()[index].eventfd()?;
+            let shared = runtime.shared.clone();
+            let (report, started) = std::sync::mpsc::sync_channel(1);
+            let thread = std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
+                let worker = match Worker::new(shared, index, deque) {
+                    Ok(worker) => worker,
+                    Err(error) => return drop(report.send(Err(error))),
+                };
+                drop(report.send(Ok(())));
+                drop(report);
+                run_worker(&worker);
+            })?;
+            runtime.threads.push(Some(thread));
+            started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended before it started")))?;
+        }
+        Ok(runtime)
+    }
+}
+
+/// A worker thread's life.
+fn run_worker(worker: &Worker) {
+    let _alternate = overflow::AlternateStack::for_this_thread();
+    let _entered = worker.enter();
+    worker.port().set_state(State::Running);
+    worker.run_until(&|worker| worker.shared().is_shut_down() && worker.is_empty());
+    worker.port().set_state(State::Away);
+}

@@ -1,0 +1,20 @@
+//! Workers: threads that run fibers.
+//!
+//! ```text
+//!                      +------------------------ worker (one thread) -------------------------+
+//!   other threads  --> | port: inbox, control, eventfd      ready: started fibers, FIFO       |
+//!                      |                                    fresh: un-started, stealable ------+--> other workers
+//!                      | reactor (epoll)  timers (wheel)    stacks (cache)                    |
+//!                      +----------------------------------------------------------------------+
+//! ```
+//!
+//! - [`port`]: the part of a worker that others may touch; [`inbox`]: its queue.
+//! - [`shared`]: what the workers of one runtime have in common, and where fibers from outside are placed.
+//! - [`worker`]: a worker's own state; [`run`]: its loop; [`idle`]: stealing and sleeping.
+
+pub(crate) mod idle;
+pub(crate) mod inbox;
+pub(crate) mod port;
+pub(crate) mod run;
+pub(crate) mod shared;
+pub(crate) mod worker;

@@ -1,0 +1,272 @@
+//! The worker's loop: take a fiber, resume it, put it where it belongs.
+//!
+//! Every so many resumes (at most [`MAX_INTERVAL`], fewer when resumes are long, so that it happens about every
+//! [`LOOK_NANOS`]) the worker looks at the clock, fires timers, empties its inbox, and, every [`POLL_NANOS`], asks the
+//! kernel for events: a worker that is never idle still hears of sockets and deadlines.
+
+use std::mem::ManuallyDrop;
+use std::ptr::{NonNull, null};
+
+use corosensei::CoroutineResult;
+
+use super::port::Control;
+use super::worker::Worker;
+use crate::fiber::Completed;
+use crate::fiber::header::{FiberCoroutine, Header, Phase, Suspend};
+
+/// Resumes between two looks around, at most.
+pub(super) const MAX_INTERVAL: u32 = 61;
+/// How long resumes between two looks should take together, at most.
+const LOOK_NANOS: u64 = 100_000;
+/// How long a busy worker goes without asking for events.
+const POLL_NANOS: u64 = 100_000;
+/// One fiber in so many is an un-started one even when started ones are ready, so that neither kind starves.
+const FRESH_SHARE: u32 = 8;
+
+impl Worker {
+    /// Runs fibers until `until` holds. It is asked between resumes, and before and after sleeping; whoever makes it
+    /// true must notify the worker's port.
+    pub(crate) fn run_until(&self, until: &dyn Fn(&Worker) -> bool) {
+        loop {
+            if self.budget.get() == 0 {
+                self.look_around();
+                if until(self) {
+                    return;
+                }
+            }
+            match self.next_fiber() {
+                Some(fiber) => {
+                    self.budget.set(self.budget.get() - 1);
+                    self.resume(fiber);
+                }
+                None => {
+                    if until(self) {
+                        return;
+                    }
+                    self.idle(until);
+                }
+            }
+        }
+    }
+
+    /// The next fiber to run. The caller gets the runtime's reference to it.
+    #[inline]
+    fn next_fiber(&self) -> Option<NonNull<Header>> {
+        if let Some(sim) = self.sim() {
+            return sim.choose(&mut self.ready.borrow_mut());
+        }
+        if self.alone {
+            return self.ready.borrow_mut().pop_front();
+        }
+        if self.budget.get().is_multiple_of(FRESH_SHARE)
+            && let Some(fiber) = self.fresh.pop()
+        {
+            return Some(fiber.0);
+        }
+        let ready = self.ready.borrow_mut().pop_front();
+        ready.or_else(|| self.fresh.pop().map(|fiber| fiber.0))
+    }
+
+    /// Runs a fiber until it suspends or ends.
+    #[inline]
+    fn resume(&self, fiber: NonNull<Header>) {
+        // SAFETY: the caller hands over the runtime's reference.
+        let header = unsafe { fiber.as_ref() };
+        if header.phase.get() == Phase::Unstarted && !self.start(fiber) {
+            return;
+        }
+        header.phase.set(Phase::Running);
+        self.current.set(fiber.as_ptr());
+        self.counters().switches.add(1);
+        if let Some(sim) = self.sim() {
+            sim.trace(header.id);
+        }
+        // SAFETY: the coroutine is this worker's, and nobody else touches the cell: `start` filled it and `end` empties
+        // it. While the fiber runs it does not look at its own coroutine.
+        let coroutine =
+            unsafe { (*header.coroutine.get()).as_mut() }.expect("a started fiber has a coroutine");
+        let result = coroutine.resume(());
+        self.current.set(null());
+        match result {
+            CoroutineResult::Yield(Suspend::Yield) => {
+                header.phase.set(Phase::Ready);
+                self.push_ready(fiber);
+            }
+            // The fiber is off its stack: from here on it can be woken.
+            CoroutineResult::Yield(Suspend::Park) => header.phase.set(Phase::Parked),
+            CoroutineResult::Return(()) => self.end(fiber),
+        }
+    }
+
+    /// Binds an un-started fiber to this worker and gives it a stack. False: there is none, and the fiber has ended.
+    #[cold]
+    #[inline(never)]
+    fn start(&self, fiber: NonNull<Header>) -> bool {
+        // SAFETY: as in `resume`.
+        let header = unsafe { fiber.as_ref() };
+        if self.shared().is_cancelling() {
+            // Relaxed: read by this thread.
+            header.cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.counters().started.add(1);
+        let stack = match self.stacks.borrow_mut().take(header.class) {
+            Ok(stack) => stack,
+            Err(error) => {
+                let message = format!("no stack for fiber {}: {error}", header.describe());
+                // SAFETY: the fiber has not started and is ours alone.
+                unsafe { (header.vtable.abandon)(fiber, Some(Box::new(message))) };
+                self.complete(fiber);
+                self.forget(fiber);
+                return false;
+            }
+        };
+        let guard = stack.guard();
+        header.stack_guard.set((guard.start, guard.end));
+        let entry = EntryPoint(fiber);
+        let coroutine = FiberCoroutine::with_stack(stack, move |yielder, ()| {
+            // Bind the whole value: the closure must own the wrapper, whose safety note says why it may.
+            let EntryPoint(fiber) = entry;
+            // SAFETY: the runtime's reference keeps the block alive until `end`.
+            let header = unsafe { fiber.as_ref() };
+            header.yielder.set(yielder);
+            // SAFETY: a fiber runs once; this is its stack.
+            unsafe { (header.vtable.run)(fiber) };
+            Worker::with_current(|worker| worker.complete(fiber))
+                .expect("a fiber ends on the worker it runs on");
+        });
+        // SAFETY: as in `resume`; the cell is empty.
+        unsafe { *header.coroutine.get() = Some(ManuallyDrop::new(coroutine)) };
+        header.slot.set(self.alive.borrow_mut().insert(fiber) as u32);
+        // Relaxed: published by `start` below, read by posters after they have seen it.
+        header.home.store(std::ptr::from_ref(self.port()).cast_mut(), std::sync::atomic::Ordering::Relaxed);
+        header.tokens.set(header.tokens.get().union(header.wake.start()));
+        true
+    }
+
+    /// The fiber's result is stored: tells whoever waits for it, or drops it when nobody will. Runs on the fiber's own
+    /// stack, so that the result's destructor may do what fibers do.
+    fn complete(&self, fiber: NonNull<Header>) {
+        // SAFETY: as in `resume`.
+        let header = unsafe { fiber.as_ref() };
+        match header.join.complete() {
+            Completed::Wake(waiter) => waiter.wake(),
+            Completed::Kept => {}
+            Completed::Unwanted => {
+                // SAFETY: the handle is gone, so the result is ours.
+                unsafe {
+                    if let Some(sim) = self.sim()
+                        && (header.vtable.panicked)(fiber)
+                    {
+                        sim.detached_panic(header.describe());
+                    }
+                    (header.vtable.discard)(fiber);
+                }
+            }
+        }
+    }
+
+    /// The fiber has returned: recycles its stack and gives up the runtime's reference.
+    fn end(&self, fiber: NonNull<Header>) {
+        // SAFETY: as in `resume`.
+        let header = unsafe { fiber.as_ref() };
+        // SAFETY: the coroutine is this worker's and does not run.
+        let coroutine = unsafe { (*header.coroutine.get()).take() };
+        let coroutine = coroutine.expect("a fiber ends once");
+        self.stacks.borrow_mut().give(ManuallyDrop::into_inner(coroutine).into_stack());
+        self.alive.borrow_mut().remove(header.slot.get() as usize);
+        self.forget(fiber);
+    }
+
+    fn forget(&self, fiber: NonNull<Header>) {
+        // SAFETY: as in `resume`.
+        let header = unsafe { fiber.as_ref() };
+        header.phase.set(Phase::Done);
+        if let Some(group) = &header.group {
+            group.leave(header.id);
+        }
+        self.counters().ended.add(1);
+        if self.shared().is_stopping() {
+            self.shared().tell_stopper();
+        }
+        // SAFETY: the runtime's reference, given up once, here.
+        unsafe { Header::release(fiber) };
+    }
+
+    /// What has to happen now and then however busy the worker is.
+    #[cold]
+    fn look_around(&self) {
+        let now = self.now_nanos();
+        let spent = now.saturating_sub(self.last_look.replace(now));
+        let interval = u64::from(self.interval.get());
+        let next = if spent > LOOK_NANOS { interval * LOOK_NANOS / spent } else { interval * 2 };
+        self.interval.set((next.clamp(1, u64::from(MAX_INTERVAL))) as u32);
+        self.budget.set(self.interval.get());
+        self.fire_timers(now);
+        self.read_mail();
+        if now.saturating_sub(self.last_poll.get()) >= POLL_NANOS {
+            self.last_poll.set(now);
+            self.poll(false, now, None);
+        }
+        self.counters().ready.set((self.ready.borrow().len() + self.fresh.len()) as u64);
+        if self.shared().is_cancelling() {
+            self.sweep();
+        }
+    }
+
+    /// Delivers what other threads have posted.
+    pub(crate) fn read_mail(&self) {
+        let mut posts = 0;
+        self.port().take_fibers(|fiber| {
+            posts += 1;
+            self.receive(fiber);
+        });
+        if posts > 0 {
+            self.counters().posts.add(posts);
+        }
+        self.port().take_control(|message| match message {
+            Control::Closing(fd) => self.close_descriptor(fd),
+            Control::Report(index, answers) => {
+                let fibers = Some(self.leftovers());
+                answers.with(|answers| {
+                    if let Some(answer) = answers.get_mut(index) {
+                        *answer = fibers;
+                    }
+                });
+            }
+        });
+    }
+
+    fn receive(&self, fiber: NonNull<Header>) {
+        // SAFETY: the inbox hands over a reference.
+        let header = unsafe { fiber.as_ref() };
+        if header.phase.get() == Phase::Unstarted {
+            // A new fiber from outside, or for this worker in particular; the reference is the runtime's.
+            self.push_ready(fiber);
+        } else {
+            let signals = header.wake.collect();
+            self.deliver(fiber, signals);
+            // SAFETY: the reference the poster made for the inbox.
+            unsafe { Header::release(fiber) };
+        }
+    }
+
+    /// Cancels every fiber of this worker, once.
+    pub(super) fn sweep(&self) {
+        if self.swept.replace(true) {
+            return;
+        }
+        self.cancel_all();
+    }
+
+    /// Cancels every started fiber of this worker.
+    pub(crate) fn cancel_all(&self) {
+        let fibers: Vec<NonNull<Header>> = self.alive.borrow().iter().map(|(_, fiber)| *fiber).collect();
+        for fiber in fibers {
+            // SAFETY: in the table, so not ended; nothing ends while this loop runs no fiber.
+            unsafe { crate::fiber::header::handle(fiber) }.cancel();
+        }
+    }
+}
+
+/// The fiber a coroutine belongs to.
+struct EntryPoint(NonNull<Header>);

@@ -1,0 +1,1 @@
+//! Fiber-aware synchronisation: mutex, condition variable, semaphore, channels, wait group.

@@ -1,0 +1,83 @@
+//! Who waits: a fiber or a plain thread. The one primitive under every lock, channel and join.
+//!
+//! A wait in this crate is always the same loop: put a [`Waiter`] where the other side finds it, then call [`wait`]
+//! until the condition holds. `wait` may return early (a stale wake), never late: a wake that comes before it is kept.
+//! It is separate from the user's `park` token, so a lock inside a library does not swallow somebody's `unpark`.
+
+use std::thread::Thread;
+use std::time::Instant;
+
+use crate::fiber::Fiber;
+use crate::fiber::park;
+use crate::fiber::wake::Signals;
+use crate::scheduler::worker::Worker;
+
+/// Something that can be woken from anywhere.
+#[derive(Clone, Debug)]
+pub(crate) enum Waiter {
+    /// A fiber in [`wait`].
+    Fiber(Fiber),
+    /// A plain thread in [`wait`].
+    Thread(Thread),
+}
+
+/// Why [`wait`] returned.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Woken {
+    /// A wake, perhaps a stale one: look at the condition again.
+    Signal,
+    /// The deadline has passed.
+    TimedOut,
+    /// The fiber was cancelled: clean up, then [`crate::fiber::cancel::unwind`] (or report `ECANCELED` in a hook).
+    Cancelled,
+}
+
+impl Waiter {
+    /// The calling fiber, or the calling thread when it is not in one.
+    #[inline]
+    pub(crate) fn current() -> Waiter {
+        match crate::fiber::try_current() {
+            Some(fiber) => Waiter::Fiber(fiber),
+            None => Waiter::Thread(std::thread::current()),
+        }
+    }
+
+    /// Ends the wait, now or, if it has not begun, as soon as it begins.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        match self {
+            Waiter::Fiber(fiber) => fiber.wake(),
+            Waiter::Thread(thread) => thread.unpark(),
+        }
+    }
+}
+
+/// Waits for [`Waiter::wake`] of the calling fiber or thread. `label` says in a dump what it waits for.
+///
+/// Never unwinds. A fiber that is unwinding (its destructors wait for something) blocks its thread for real instead of
+/// switching, because std counts panics per thread.
+#[inline]
+pub(crate) fn wait(label: &'static str, deadline: Option<Instant>) -> Woken {
+    match Worker::with_current_fiber(|worker, fiber| {
+        park::wait(worker, fiber, Signals::EVENT, label, deadline)
+    }) {
+        Some(woken) => woken,
+        None => wait_thread(deadline),
+    }
+}
+
+#[cold]
+fn wait_thread(deadline: Option<Instant>) -> Woken {
+    match deadline {
+        None => std::thread::park(),
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Woken::TimedOut;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+    Woken::Signal
+}
