@@ -1,1 +1,44 @@
-//! Fiber-native sockets: `TcpListener`, `TcpStream`, `UdpSocket`, `UnixStream`, `UnixListener`.
+//! Sockets for fibers: `std::net`'s types and methods, with a deadline on every wait.
+//!
+//! An operation tries its system call first (`MSG_DONTWAIT`, so the descriptor itself stays blocking) and only when
+//! the kernel has nothing for it parks the fiber in the reactor: one system call for an operation that is ready. On a
+//! plain thread the same types block the thread, with the same deadlines.
+//!
+//! # Deadlines
+//! A *timeout* (`set_read_timeout`) gives each call that long; a *deadline* (`set_read_deadline`) is a point in time
+//! for all calls until it is changed. The earlier one counts. Either is one deadline for the whole call, however often
+//! it has to wait, and ends it with [`std::io::ErrorKind::TimedOut`]. Instants are those of [`crate::time::now`].
+//!
+//! # Handles
+//! `try_clone` and the halves of [`TcpStream::into_split`] share one descriptor and its limits; it is closed when the
+//! last of them drops. A fiber that reads and one that writes may use the same stream at the same time, from different
+//! workers.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use fiber_runtime::net::{TcpListener, TcpStream};
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let mut client = TcpStream::connect(listener.local_addr()?)?;
+//! let (mut server, _) = listener.accept()?;
+//! client.write_all(b"hello")?;
+//! let mut word = [0; 5];
+//! server.read_exact(&mut word)?;
+//! assert_eq!(&word, b"hello");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+pub(crate) mod op;
+
+mod macros;
+
+mod addr;
+mod endpoint;
+mod tcp;
+mod udp;
+mod unix;
+
+pub use addr::ToSocketAddrs;
+pub use tcp::{ReadHalf, TcpListener, TcpStream, WriteHalf};
+pub use udp::UdpSocket;
+pub use unix::{UnixListener, UnixStream};

@@ -1,0 +1,134 @@
+//! What the stream types have in common, word for word.
+
+/// `Read` for a type with a field `endpoint`, and for shared references to it.
+macro_rules! impl_read {
+    ($stream:ty) => {
+        impl std::io::Read for &$stream {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                self.endpoint.recv(buffer, 0)
+            }
+
+            fn read_vectored(&mut self, buffers: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                self.endpoint.recv_vectored(buffers)
+            }
+        }
+
+        impl std::io::Read for $stream {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                (&*self).read(buffer)
+            }
+
+            fn read_vectored(&mut self, buffers: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                (&*self).read_vectored(buffers)
+            }
+        }
+    };
+}
+
+/// `Write` for a type with a field `endpoint`, and for shared references to it.
+macro_rules! impl_write {
+    ($stream:ty) => {
+        impl std::io::Write for &$stream {
+            fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+                self.endpoint.send(buffer)
+            }
+
+            fn write_vectored(&mut self, buffers: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                self.endpoint.send_vectored(buffers)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        impl std::io::Write for $stream {
+            fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+                (&*self).write(buffer)
+            }
+
+            fn write_vectored(&mut self, buffers: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                (&*self).write_vectored(buffers)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+    };
+}
+
+/// The limits of reading.
+macro_rules! impl_read_limit {
+    () => {
+        /// How long each receiving call may wait; `None` is for ever. Ends in `ErrorKind::TimedOut`.
+        ///
+        /// # Errors
+        /// A timeout of zero.
+        pub fn set_read_timeout(&self, timeout: Option<std::time::Duration>) -> std::io::Result<()> {
+            self.endpoint.read_limit.set_timeout(timeout)
+        }
+
+        /// How long each receiving call may wait.
+        pub fn read_timeout(&self) -> Option<std::time::Duration> {
+            self.endpoint.read_limit.timeout()
+        }
+
+        /// Until when receiving calls may wait, all together. Ends in `ErrorKind::TimedOut`.
+        pub fn set_read_deadline(&self, deadline: Option<std::time::Instant>) {
+            self.endpoint.read_limit.set_deadline(deadline);
+        }
+
+        /// Until when receiving calls may wait.
+        pub fn read_deadline(&self) -> Option<std::time::Instant> {
+            self.endpoint.read_limit.deadline()
+        }
+    };
+}
+
+/// The limits of writing.
+macro_rules! impl_write_limit {
+    () => {
+        /// How long each sending call may wait; `None` is for ever. Ends in `ErrorKind::TimedOut`.
+        ///
+        /// # Errors
+        /// A timeout of zero.
+        pub fn set_write_timeout(&self, timeout: Option<std::time::Duration>) -> std::io::Result<()> {
+            self.endpoint.write_limit.set_timeout(timeout)
+        }
+
+        /// How long each sending call may wait.
+        pub fn write_timeout(&self) -> Option<std::time::Duration> {
+            self.endpoint.write_limit.timeout()
+        }
+
+        /// Until when sending calls may wait, all together. Ends in `ErrorKind::TimedOut`.
+        pub fn set_write_deadline(&self, deadline: Option<std::time::Instant>) {
+            self.endpoint.write_limit.set_deadline(deadline);
+        }
+
+        /// Until when sending calls may wait.
+        pub fn write_deadline(&self) -> Option<std::time::Instant> {
+            self.endpoint.write_limit.deadline()
+        }
+    };
+}
+
+/// The descriptor of a type with a field `endpoint`.
+macro_rules! impl_fd {
+    ($($socket:ty),*) => {$(
+        impl std::os::fd::AsFd for $socket {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                std::os::fd::AsFd::as_fd(&*self.endpoint)
+            }
+        }
+
+        impl std::os::fd::AsRawFd for $socket {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                self.endpoint.fd()
+            }
+        }
+    )*};
+}
+
+pub(super) use {impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};

@@ -1,0 +1,222 @@
+//! Socket operations on raw descriptors: try the system call, and park where it would have blocked.
+//!
+//! One implementation, two doors: the types of [`super`] and the libc symbols of [`crate::hook`] both end here. They
+//! differ in how long they are willing to wait, which they say through a closure that is asked only when the first try
+//! found nothing: the way of a ready operation is one system call and no clock.
+
+use std::os::fd::RawFd;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use libc::{c_int, c_void, iovec, msghdr, pollfd, sockaddr, socklen_t};
+
+use crate::reactor::{self, Interest};
+use crate::{sys, time};
+
+/// Why an operation ended without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The kernel's error number.
+    Errno(c_int),
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// What an operation asks before its first wait: until when, or why not at all.
+pub(crate) trait Patience: FnOnce() -> Result<Option<Instant>, Stop> {}
+
+impl<F: FnOnce() -> Result<Option<Instant>, Stop>> Patience for F {}
+
+/// Turns a raw result (a value, or `-errno`) into a `Result`.
+pub(crate) fn check(result: isize) -> Result<usize, Stop> {
+    if (-4095..0).contains(&result) { Err(Stop::Errno(-result as c_int)) } else { Ok(result as usize) }
+}
+
+/// Repeats `attempt` until it does something other than "would block", waiting for `interest` in between.
+#[inline]
+pub(crate) fn drive(
+    fd: RawFd,
+    interest: Interest,
+    patience: impl Patience,
+    mut attempt: impl FnMut() -> isize,
+) -> Result<usize, Stop> {
+    let mut patience = Some(patience);
+    let mut deadline = None;
+    loop {
+        match check(attempt()) {
+            Err(Stop::Errno(libc::EINTR)) => {}
+            Err(Stop::Errno(libc::EAGAIN)) => {
+                if let Some(patience) = patience.take() {
+                    deadline = patience()?;
+                }
+                wait(fd, interest, deadline)?;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Waits until `fd` may be ready: parks the fiber; on a plain thread, or where a fiber must not switch away because it
+/// unwinds from a panic, blocks the thread.
+pub(crate) fn wait(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> Result<(), Stop> {
+    if !crate::in_fiber() || std::thread::panicking() {
+        return wait_on_thread(fd, interest, deadline);
+    }
+    reactor::wait(fd, interest, deadline).map_err(|error| match error.raw_os_error() {
+        Some(errno) => Stop::Errno(errno),
+        None if error.kind() == std::io::ErrorKind::TimedOut => Stop::TimedOut,
+        None => Stop::Errno(libc::EIO),
+    })
+}
+
+fn wait_on_thread(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> Result<(), Stop> {
+    let events = match interest {
+        Interest::Read => libc::POLLIN,
+        Interest::Write => libc::POLLOUT,
+    };
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(time::now()));
+        match poll(&mut [pollfd { fd, events, revents: 0 }], left) {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Stop::TimedOut),
+            Ok(0) | Err(Stop::Errno(libc::EINTR)) => {}
+            Ok(_) => return Ok(()),
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+/// `poll(2)` on the thread. `None` waits for ever.
+pub(crate) fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, Stop> {
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the slice is valid for its length, the timespec lives through the call.
+    check(unsafe { sys::ppoll_raw(fds.as_mut_ptr(), fds.len(), timeout) })
+}
+
+/// Asks without waiting whether `fd` has one of `events` (or an error).
+pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> Result<bool, Stop> {
+    poll(&mut [pollfd { fd, events, revents: 0 }], Some(Duration::ZERO)).map(|ready| ready > 0)
+}
+
+/// `recvfrom(2)`.
+///
+/// # Safety
+/// As for libc's `recvfrom`.
+pub(crate) unsafe fn recvfrom(
+    fd: RawFd,
+    (buffer, length): (*mut c_void, usize),
+    flags: c_int,
+    (address, address_length): (*mut sockaddr, *mut socklen_t),
+    patience: impl Patience,
+) -> Result<usize, Stop> {
+    drive(fd, Interest::Read, patience, || {
+        // SAFETY: the caller's promise.
+        unsafe { sys::recvfrom_raw(fd, buffer, length, flags | libc::MSG_DONTWAIT, address, address_length) }
+    })
+}
+
+/// `sendto(2)`, which may send less than everything.
+///
+/// # Safety
+/// As for libc's `sendto`.
+pub(crate) unsafe fn sendto(
+    fd: RawFd,
+    (buffer, length): (*const c_void, usize),
+    flags: c_int,
+    (address, address_length): (*const sockaddr, socklen_t),
+    patience: impl Patience,
+) -> Result<usize, Stop> {
+    drive(fd, Interest::Write, patience, || {
+        // SAFETY: the caller's promise.
+        unsafe { sys::sendto_raw(fd, buffer, length, flags | libc::MSG_DONTWAIT, address, address_length) }
+    })
+}
+
+/// `recvmsg(2)`.
+///
+/// # Safety
+/// As for libc's `recvmsg`.
+pub(crate) unsafe fn recvmsg(
+    fd: RawFd,
+    message: *mut msghdr,
+    flags: c_int,
+    patience: impl Patience,
+) -> Result<usize, Stop> {
+    // SAFETY: the caller's promise.
+    drive(fd, Interest::Read, patience, || unsafe {
+        sys::recvmsg_raw(fd, message, flags | libc::MSG_DONTWAIT)
+    })
+}
+
+/// `sendmsg(2)`, which may send less than everything.
+///
+/// # Safety
+/// As for libc's `sendmsg`.
+pub(crate) unsafe fn sendmsg(
+    fd: RawFd,
+    message: *const msghdr,
+    flags: c_int,
+    patience: impl Patience,
+) -> Result<usize, Stop> {
+    // SAFETY: the caller's promise.
+    drive(fd, Interest::Write, patience, || unsafe {
+        sys::sendmsg_raw(fd, message, flags | libc::MSG_DONTWAIT)
+    })
+}
+
+/// A message of nothing but buffers.
+pub(crate) fn plain_message(buffers: *mut iovec, count: usize) -> msghdr {
+    // SAFETY: a msghdr of zeros is valid: no address, no buffers, no control data.
+    let mut message: msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = buffers;
+    message.msg_iovlen = count;
+    message
+}
+
+/// `connect(2)` on a descriptor that is `O_NONBLOCK`.
+///
+/// # Safety
+/// As for libc's `connect`.
+pub(crate) unsafe fn connect(
+    fd: RawFd,
+    (address, length): (*const sockaddr, socklen_t),
+    patience: impl Patience,
+    nap: impl Fn(Instant),
+) -> Result<(), Stop> {
+    /// A Unix socket whose listener's queue is full says "try again", and no event says when.
+    const FULL_QUEUE_NAP: Duration = Duration::from_millis(1);
+
+    let mut patience = Some(patience);
+    let mut deadline = None;
+    loop {
+        // SAFETY: the caller's promise.
+        match check(unsafe { sys::connect_raw(fd, address, length) }) {
+            Ok(_) => return Ok(()),
+            Err(Stop::Errno(errno @ (libc::EINPROGRESS | libc::EINTR | libc::EAGAIN))) => {
+                if let Some(patience) = patience.take() {
+                    deadline = patience()?;
+                }
+                if errno != libc::EAGAIN {
+                    break;
+                }
+            }
+            Err(stop) => return Err(stop),
+        }
+        if deadline.is_some_and(|deadline| deadline <= time::now()) {
+            return Err(Stop::TimedOut);
+        }
+        nap(time::now() + FULL_QUEUE_NAP);
+    }
+    // Readiness may be reported early, so ask; the outcome is in SO_ERROR.
+    while !is_ready(fd, libc::POLLOUT)? {
+        wait(fd, Interest::Write, deadline)?;
+    }
+    match sys::socket_option(fd, libc::SO_ERROR) {
+        Ok(0) => Ok(()),
+        Ok(errno) => Err(Stop::Errno(errno)),
+        Err(error) => Err(Stop::Errno(error.raw_os_error().unwrap_or(libc::EIO))),
+    }
+}
