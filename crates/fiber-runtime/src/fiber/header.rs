@@ -73,6 +73,8 @@ pub(crate) struct Header {
     pub(crate) join: JoinWord,
     pub(crate) class: u8,
     pub(crate) yielder: Cell<*const FiberYielder>,
+    /// Nested calls of [`crate::hook::disabled`].
+    pub(crate) hooks_off: Cell<u32>,
     /// What the fiber waits for, in words, for dumps.
     pub(crate) label: Cell<&'static str>,
 
@@ -116,6 +118,7 @@ impl Header {
             join: JoinWord::new(),
             class,
             yielder: Cell::new(std::ptr::null()),
+            hooks_off: Cell::new(0),
             label: Cell::new(""),
             home: AtomicPtr::new(std::ptr::null_mut()),
             refs: AtomicU32::new(2),

@@ -1,1 +1,97 @@
 //! The libc symbols that blocking code calls, defined here so that they park the fiber instead of the thread.
+//!
+//! `std::net`, `std::os::unix::net`, `std::thread::sleep` and C libraries that are linked in call libc by name, and the
+//! linker prefers a definition in the program to the one in the C library. So code that knows nothing of fibers
+//! cooperates. The kernel is reached by raw system calls: there is no `dlsym`, and no way back into a hook.
+//!
+//! # What is hooked
+//! In a fiber, an operation is tried without blocking (`MSG_DONTWAIT`; the descriptor itself stays blocking) and the
+//! fiber parks if it would have blocked: the same functions that [`crate::net`] uses. *Outside* a fiber, and on a
+//! descriptor that does not suit (right column), the call is the plain system call.
+//!
+//! | Symbol | In a fiber | Plain system call also for |
+//! |---|---|---|
+//! | `recv` `recvfrom` `recvmsg` | parks until there is data; `MSG_WAITALL` is honoured by `recv`, `recvfrom` | `MSG_DONTWAIT`, `MSG_ERRQUEUE` |
+//! | `send` `sendto` `sendmsg` | parks until everything is sent, as a blocking socket does | `MSG_DONTWAIT` |
+//! | `read` `readv` `write` `writev` | on sockets as `recv` and `send`; on pipes and anonymous files (eventfd, timerfd, ...) parks until ready | descriptors 0 to 2, regular files, directories, devices |
+//! | `accept` `accept4` | parks until there is a connection | |
+//! | `connect` | parks until connected or refused | |
+//! | `poll` | parks until one of the descriptors is ready | a timeout of zero |
+//! | `clock_nanosleep` `nanosleep` `usleep` `sleep` | parks until the time has come | CPU-time clocks, invalid times |
+//! | `sched_yield` | lets the worker's other fibers run | |
+//! | `close` | (also outside a fiber) wakes those who wait for the descriptor with `ECANCELED`, then closes it | |
+//! | `setsockopt` | (also outside a fiber) notes that socket timeouts are in use, then sets the option | |
+//!
+//! Not hooked: `select`, `ppoll`, `epoll_wait`, `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
+//! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`]. `std::sync` and
+//! `std::thread::park` block the worker as well: use [`crate::sync`].
+//!
+//! # What callers may rely on
+//! - `errno` and return values are the kernel's: `SO_RCVTIMEO` and `SO_SNDTIMEO` expire with `EAGAIN`, a descriptor
+//!   with `O_NONBLOCK` gives `EAGAIN` at once, reads are short when less is there, `clock_nanosleep` returns the error
+//!   number. A call that succeeds leaves `errno` as it was.
+//! - A call on a descriptor that another fiber or thread closes, or of a fiber that is cancelled, fails with
+//!   `ECANCELED`. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
+//! - A hook never unwinds, and blocks the thread instead of switching while its fiber unwinds from a panic.
+//! - A fiber that accepts from a blocking listener which threads outside the runtime (or other processes) accept from
+//!   too may block its worker: a connection seen by the fiber can be gone when it takes it, and there is no
+//!   non-blocking `accept` for a blocking descriptor. Use [`crate::net::TcpListener`], or `O_NONBLOCK`, there.
+
+use crate::scheduler::worker::Worker;
+
+mod self_test;
+
+#[cfg(feature = "hook")]
+mod anonymous;
+#[cfg(feature = "hook")]
+mod outcome;
+#[cfg(feature = "hook")]
+mod poll;
+#[cfg(feature = "hook")]
+mod sleep;
+#[cfg(feature = "hook")]
+mod socket;
+#[cfg(feature = "hook")]
+mod symbols;
+
+pub use self_test::{HookError, self_test};
+
+/// Whether blocking libc calls of the caller park its fiber: it is in one, hooks are compiled in, and it is not inside
+/// [`disabled`].
+pub fn enabled() -> bool {
+    cfg!(feature = "hook") && is_cooperative()
+}
+
+/// Runs `body` with plain system calls: blocking calls in it block the worker. For code that must not be interrupted
+/// by other fibers of the worker. It concerns the calling fiber only.
+pub fn disabled<T>(body: impl FnOnce() -> T) -> T {
+    /// Restores the state also when `body` unwinds.
+    struct Restore;
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            count(u32::wrapping_sub);
+        }
+    }
+
+    fn count(change: fn(u32, u32) -> u32) {
+        Worker::with_current_fiber(|_, fiber| fiber.hooks_off.set(change(fiber.hooks_off.get(), 1)));
+    }
+
+    count(u32::wrapping_add);
+    let _restore = Restore;
+    body()
+}
+
+/// Whether the caller is in a fiber that has not switched its hooks off.
+#[inline]
+fn is_cooperative() -> bool {
+    Worker::with_current_fiber(|_, fiber| fiber.hooks_off.get() == 0) == Some(true)
+}
+
+/// Makes the linker take the symbols into every program that makes a runtime: an object file of an archive is taken
+/// only if something refers to it.
+pub(crate) fn link() {
+    #[cfg(feature = "hook")]
+    std::hint::black_box(symbols::TABLE.addresses());
+}

@@ -74,6 +74,7 @@ impl Builder {
         config.validate()?;
         overflow::install();
         crate::panic_hook::install();
+        crate::hook::link();
         let count = config.workers;
         let use_caller = config.use_caller;
         let name = config.name.clone();

@@ -49,6 +49,7 @@ pub struct Sim {
 impl Sim {
     /// A simulation in which everything random follows from `seed`.
     pub fn new(seed: u64) -> Self {
+        crate::hook::link();
         Sim { seed, trace: Cell::new(0), steps: Cell::new(0) }
     }
 

@@ -1,0 +1,70 @@
+//! Sleeping and giving way, of a fiber inside a libc call: like [`crate::time::sleep`] and [`crate::yield_now`], but
+//! without unwinding.
+
+use std::time::{Duration, Instant};
+
+use libc::{c_int, clockid_t, timespec};
+
+use crate::fiber::header::Suspend;
+use crate::fiber::park;
+use crate::scheduler::worker::Worker;
+use crate::time;
+use crate::waiter::{self, Woken};
+
+/// Until when a fiber sleeps. `None` if the kernel had better answer: invalid times, clocks that do not run steadily.
+///
+/// # Safety
+/// `request` is null or points to a timespec.
+pub(super) unsafe fn deadline(clock: clockid_t, flags: c_int, request: *const timespec) -> Option<Instant> {
+    // SAFETY: the caller's promise.
+    let request = unsafe { request.as_ref() }?;
+    let wanted = duration(request)?;
+    if !matches!(clock, libc::CLOCK_MONOTONIC | libc::CLOCK_REALTIME | libc::CLOCK_BOOTTIME) {
+        return None;
+    }
+    let from_now = match flags {
+        0 => wanted,
+        libc::TIMER_ABSTIME => wanted.saturating_sub(clock_now(clock)?),
+        _ => return None,
+    };
+    // What the clock cannot express is as good as for ever.
+    let for_ever = Duration::from_secs(u32::MAX.into());
+    time::now().checked_add(from_now).or_else(|| time::now().checked_add(for_ever))
+}
+
+fn duration(time: &timespec) -> Option<Duration> {
+    let nanos = u32::try_from(time.tv_nsec).ok().filter(|&nanos| nanos < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, nanos))
+}
+
+/// The time of an absolute sleep's clock, in a simulation too: there the caller computed its request from the real
+/// clock as well.
+fn clock_now(clock: clockid_t) -> Option<Duration> {
+    let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the timespec lives through the call; this symbol is not hooked and does not block.
+    match unsafe { libc::clock_gettime(clock, &raw mut now) } {
+        0 => duration(&now),
+        _ => None,
+    }
+}
+
+/// Parks the fiber until `deadline`. A cancelled fiber returns early, so that it comes to a place where it can be
+/// unwound, but not without giving way: it may be a loop of nothing but libc calls.
+pub(super) fn sleep_until(deadline: Instant) {
+    loop {
+        match waiter::wait("sleep (libc)", Some(deadline)) {
+            Woken::Signal => {}
+            Woken::TimedOut => return,
+            Woken::Cancelled => return give_way(),
+        }
+    }
+}
+
+/// Lets the worker's other fibers run.
+pub(super) fn give_way() {
+    Worker::with_current_fiber(|_, fiber| {
+        if !std::thread::panicking() {
+            park::suspend(fiber, Suspend::Yield);
+        }
+    });
+}

@@ -1,0 +1,262 @@
+//! Socket calls of a fiber, with the manners of a blocking socket: how long they wait is the socket's own business
+//! (`O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`), and a send that has begun goes on until everything is sent.
+
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t, timeval};
+
+use crate::net::op::{self, Stop};
+use crate::reactor::Interest;
+use crate::sync::Spin;
+use crate::{sys, time};
+
+/// Whether any socket of the process was ever given a timeout. While none was, no wait has to ask the kernel for it.
+/// The kernel's own record is used rather than one of ours, because clones and accepted sockets inherit theirs.
+static TIMEOUTS_IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// Buffers that a continued `sendmsg` passes at a time.
+const WINDOW: usize = 64;
+
+pub(super) fn timeouts_are_in_use() {
+    // Relaxed: whoever sets a timeout on one thread and relies on it on another has ordered the two already.
+    TIMEOUTS_IN_USE.store(true, Ordering::Relaxed);
+}
+
+/// One call's deadline, found out when it first has to wait and then kept, however many waits the call needs.
+struct CallDeadline {
+    fd: RawFd,
+    /// `SO_RCVTIMEO` or `SO_SNDTIMEO`.
+    option: c_int,
+    found: Option<Result<Option<Instant>, Stop>>,
+}
+
+impl CallDeadline {
+    fn new(fd: RawFd, option: c_int) -> Self {
+        Self { fd, option, found: None }
+    }
+
+    fn get(&mut self) -> Result<Option<Instant>, Stop> {
+        let (fd, option) = (self.fd, self.option);
+        *self.found.get_or_insert_with(|| {
+            if is_nonblocking(fd)? {
+                return Err(Stop::Errno(libc::EAGAIN));
+            }
+            if !TIMEOUTS_IN_USE.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            Ok(timeout(fd, option).and_then(|timeout| time::now().checked_add(timeout)))
+        })
+    }
+}
+
+/// Whether the user set `O_NONBLOCK`.
+pub(super) fn is_nonblocking(fd: RawFd) -> Result<bool, Stop> {
+    // SAFETY: F_GETFL reads flags and has no argument.
+    let flags = op::check(unsafe { sys::fcntl_raw(fd, libc::F_GETFL, 0) })?;
+    Ok(flags as c_int & libc::O_NONBLOCK != 0)
+}
+
+/// A socket's own timeout; none for what is not a socket.
+fn timeout(fd: RawFd, option: c_int) -> Option<Duration> {
+    let mut value = timeval { tv_sec: 0, tv_usec: 0 };
+    let mut length = size_of::<timeval>() as socklen_t;
+    // SAFETY: value and length live through the call, and the length is the value's.
+    let asked = unsafe {
+        sys::syscall6(
+            libc::SYS_getsockopt,
+            fd as usize,
+            libc::SOL_SOCKET as usize,
+            option as usize,
+            &raw mut value as usize,
+            &raw mut length as usize,
+            0,
+        )
+    };
+    op::check(asked).ok()?;
+    let timeout = Duration::from_secs(value.tv_sec.try_into().ok()?)
+        + Duration::from_micros(value.tv_usec.try_into().ok()?);
+    (!timeout.is_zero()).then_some(timeout)
+}
+
+fn is_stream(fd: RawFd) -> bool {
+    sys::socket_option(fd, libc::SO_TYPE).is_ok_and(|kind| kind == libc::SOCK_STREAM)
+}
+
+/// # Safety
+/// As for libc's `recvfrom`.
+pub(super) unsafe fn recvfrom(
+    fd: RawFd,
+    (buffer, length): (*mut c_void, usize),
+    flags: c_int,
+    address: (*mut sockaddr, *mut socklen_t),
+) -> Result<usize, Stop> {
+    if flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE) != 0 {
+        // SAFETY: the caller's promise.
+        return op::check(unsafe { sys::recvfrom_raw(fd, buffer, length, flags, address.0, address.1) });
+    }
+    let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
+    let wait_for_all = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0 && is_stream(fd);
+    let mut received = 0;
+    loop {
+        let rest = (buffer.wrapping_byte_add(received), length - received);
+        // SAFETY: the caller's promise, for the part of the buffer that is not filled yet.
+        match unsafe { op::recvfrom(fd, rest, flags, address, || deadline.get()) } {
+            Ok(count) if wait_for_all && count > 0 && received + count < length => received += count,
+            Ok(count) => return Ok(received + count),
+            Err(_) if received > 0 => return Ok(received),
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+/// # Safety
+/// As for libc's `recvmsg`.
+pub(super) unsafe fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> Result<usize, Stop> {
+    if flags & (libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE) != 0 {
+        // SAFETY: the caller's promise.
+        return op::check(unsafe { sys::recvmsg_raw(fd, message, flags) });
+    }
+    let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
+    // SAFETY: the caller's promise.
+    unsafe { op::recvmsg(fd, message, flags, || deadline.get()) }
+}
+
+/// # Safety
+/// As for libc's `sendto`.
+pub(super) unsafe fn sendto(
+    fd: RawFd,
+    (buffer, length): (*const c_void, usize),
+    flags: c_int,
+    address: (*const sockaddr, socklen_t),
+) -> Result<usize, Stop> {
+    if flags & libc::MSG_DONTWAIT != 0 {
+        // SAFETY: the caller's promise.
+        return op::check(unsafe { sys::sendto_raw(fd, buffer, length, flags, address.0, address.1) });
+    }
+    let mut deadline = CallDeadline::new(fd, libc::SO_SNDTIMEO);
+    let mut sent = 0;
+    loop {
+        let rest = (buffer.wrapping_byte_add(sent), length - sent);
+        // SAFETY: the caller's promise, for the part of the buffer that is not sent yet.
+        match unsafe { op::sendto(fd, rest, flags, address, || deadline.get()) } {
+            // Only a stream is sent in parts.
+            Ok(count) if count > 0 && sent + count < length => sent += count,
+            Ok(count) => return Ok(sent + count),
+            Err(_) if sent > 0 => return Ok(sent),
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+/// # Safety
+/// As for libc's `sendmsg`.
+pub(super) unsafe fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) -> Result<usize, Stop> {
+    if flags & libc::MSG_DONTWAIT != 0 {
+        // SAFETY: the caller's promise.
+        return op::check(unsafe { sys::sendmsg_raw(fd, message, flags) });
+    }
+    let mut deadline = CallDeadline::new(fd, libc::SO_SNDTIMEO);
+    // SAFETY: the caller's promise.
+    let first = unsafe { op::sendmsg(fd, message, flags, || deadline.get()) }?;
+    // SAFETY: the kernel accepted the message, so its buffers can be read.
+    let buffers = match unsafe { ((*message).msg_iov, (*message).msg_iovlen) } {
+        (_, 0) => &[],
+        // SAFETY: as above; the caller leaves them alone during the call.
+        (buffers, count) => unsafe { std::slice::from_raw_parts(buffers, count) },
+    };
+    // SAFETY: the caller's promise.
+    Ok(unsafe { send_rest(fd, buffers, first, flags, &mut deadline) })
+}
+
+/// Sends what is left of a stream's buffers after `sent` bytes of them, and returns how much was sent in all. Control
+/// data and address went with the first part.
+///
+/// # Safety
+/// The buffers can be read.
+unsafe fn send_rest(
+    fd: RawFd,
+    buffers: &[iovec],
+    mut sent: usize,
+    flags: c_int,
+    deadline: &mut CallDeadline,
+) -> usize {
+    loop {
+        let mut window = [MaybeUninit::<iovec>::uninit(); WINDOW];
+        let (mut used, mut skip) = (0, sent);
+        for buffer in buffers {
+            if skip >= buffer.iov_len {
+                skip -= buffer.iov_len;
+            } else if used < WINDOW {
+                let rest = iovec {
+                    iov_base: buffer.iov_base.wrapping_byte_add(skip),
+                    iov_len: buffer.iov_len - skip,
+                };
+                window[used].write(rest);
+                (used, skip) = (used + 1, 0);
+            }
+        }
+        if used == 0 {
+            return sent;
+        }
+        let message = op::plain_message(window.as_mut_ptr().cast(), used);
+        // SAFETY: the message has `used` initialised vectors, each a part of a buffer of the caller's.
+        match unsafe { op::sendmsg(fd, &raw const message, flags, || deadline.get()) } {
+            Ok(count) if count > 0 => sent += count,
+            Ok(_) | Err(_) => return sent,
+        }
+    }
+}
+
+/// Those who accept from one listener take turns, so that none of them finds a connection gone that it has just seen.
+static ACCEPTING: [Spin<()>; 64] = [const { Spin::new(()) }; 64];
+
+/// # Safety
+/// As for libc's `accept4`.
+pub(super) unsafe fn accept(
+    fd: RawFd,
+    (address, address_length): (*mut sockaddr, *mut socklen_t),
+    flags: c_int,
+) -> Result<usize, Stop> {
+    let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
+    let turn = &ACCEPTING[fd.unsigned_abs() as usize % ACCEPTING.len()];
+    op::drive(
+        fd,
+        Interest::Read,
+        || deadline.get(),
+        || {
+            turn.lock(|()| match op::is_ready(fd, libc::POLLIN) {
+                Ok(false) => -(libc::EAGAIN as isize),
+                // SAFETY: the caller's promise.
+                Ok(true) => unsafe { sys::accept4_raw(fd, address, address_length, flags) },
+                Err(Stop::Errno(errno)) => -(errno as isize),
+                Err(Stop::TimedOut) => -(libc::EAGAIN as isize),
+            })
+        },
+    )
+}
+
+/// # Safety
+/// As for libc's `connect`.
+pub(super) unsafe fn connect(fd: RawFd, address: (*const sockaddr, socklen_t)) -> Result<usize, Stop> {
+    // SAFETY: F_GETFL reads flags and has no argument.
+    let flags = op::check(unsafe { sys::fcntl_raw(fd, libc::F_GETFL, 0) })?;
+    let set = |flags: usize| {
+        // SAFETY: F_SETFL changes flags of a descriptor that the caller uses.
+        op::check(unsafe { sys::fcntl_raw(fd, libc::F_SETFL, flags) })
+    };
+    if flags as c_int & libc::O_NONBLOCK != 0 {
+        // SAFETY: the caller's promise.
+        return op::check(unsafe { sys::connect_raw(fd, address.0, address.1) });
+    }
+    let mut deadline = CallDeadline::new(fd, libc::SO_SNDTIMEO);
+    // Its answer is "blocking", which has just been seen; then it must not look at the flags that are changed next.
+    let deadline = deadline.get()?;
+    set(flags | libc::O_NONBLOCK as usize)?;
+    // SAFETY: the caller's promise.
+    let outcome = unsafe { op::connect(fd, address, || Ok(deadline), super::sleep::sleep_until) };
+    set(flags)?;
+    outcome.map(|()| 0)
+}
