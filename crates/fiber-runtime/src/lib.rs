@@ -23,17 +23,17 @@
 //!   [`park`], [`yield_now`], [`time`]: waiting; [`offload`]: blocking work.
 //! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
 //! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
+//! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
 //! - [`sim`]: the same runtime on virtual time, from a seed.
 
 mod blocking;
 mod config;
 mod fiber;
 pub mod hook;
-mod io_manager;
+pub mod io_manager;
 mod metrics;
 pub mod net;
 mod panic_hook;
-#[allow(dead_code, reason = "used by `net` and `hook`")]
 mod reactor;
 mod runtime;
 mod scheduler;
@@ -50,6 +50,7 @@ pub use fiber::{
     Fiber, FiberBuilder, JoinError, JoinHandle, Wake, current, in_fiber, park, park_until, try_current,
     yield_now,
 };
+pub use io_manager::IoManager;
 pub use metrics::{Metrics, WorkerMetrics};
 pub use runtime::{Builder, Handle, Runtime, StopReport};
 

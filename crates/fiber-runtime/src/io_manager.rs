@@ -1,1 +1,0 @@
-//! Moon's surface: a scheduler with descriptor events and timers, over the runtime.

@@ -1,0 +1,150 @@
+//! One-shot events on descriptors. Each is a fiber that waits; whoever takes the entry out of the table, the fiber
+//! when the descriptor is ready or a caller who cancels, owns what is to be fired.
+
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::spawn_named;
+use crate::net::op;
+use crate::reactor::Interest;
+use crate::sync::Spin;
+use crate::{Fiber, Handle};
+
+/// What a descriptor is ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Bytes, a connection, the end of the stream, or an error to collect.
+    Read,
+    /// Room for bytes, the end of a connect, or an error to collect.
+    Write,
+}
+
+/// What an event fires.
+pub(super) enum Target {
+    Callback(Box<dyn FnOnce() + Send>),
+    Fiber(Fiber),
+}
+
+impl Target {
+    /// On a fiber of the event's own.
+    fn fire(self) {
+        match self {
+            Self::Callback(callback) => callback(),
+            Self::Fiber(fiber) => fiber.unpark(),
+        }
+    }
+
+    /// From wherever.
+    pub(super) fn fire_from_outside(self, runtime: &Handle) {
+        match self {
+            Self::Callback(callback) => drop(runtime.spawn(callback)),
+            Self::Fiber(fiber) => fiber.unpark(),
+        }
+    }
+}
+
+/// The pending events.
+#[derive(Default)]
+pub(super) struct Events(Spin<Table>);
+
+#[derive(Default)]
+struct Table {
+    next_id: u64,
+    entries: FxHashMap<(RawFd, Event), Entry>,
+}
+
+struct Entry {
+    /// Tells this event from a later one of the same descriptor and direction.
+    id: u64,
+    target: Target,
+    /// The fiber that waits, once it is known.
+    waits: Option<Fiber>,
+}
+
+impl Events {
+    pub(super) fn add(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        fd: RawFd,
+        event: Event,
+        target: Target,
+    ) -> io::Result<()> {
+        if fd < 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("an event on descriptor {fd}")));
+        }
+        let id = self.0.lock(|table| {
+            table.next_id += 1;
+            let id = table.next_id;
+            match table.entries.entry((fd, event)) {
+                std::collections::hash_map::Entry::Occupied(_) => None,
+                std::collections::hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(Entry { id, target, waits: None });
+                    Some(id)
+                }
+            }
+        });
+        let Some(id) = id else {
+            let message = format!("descriptor {fd} has a {event:?} event already");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        };
+        let events = Arc::clone(self);
+        let waits = spawn_named(runtime, "event", move || {
+            wait(fd, event);
+            if let Some(target) = events.take(fd, event, Some(id)) {
+                target.fire();
+            }
+        });
+        // The event may have fired or gone by now; then its fiber needs no cancelling any more.
+        self.0.lock(|table| {
+            if let Some(entry) = table.entries.get_mut(&(fd, event)).filter(|entry| entry.id == id) {
+                entry.waits = Some(waits.clone());
+            }
+        });
+        Ok(())
+    }
+
+    /// Takes an event out and ends its fiber.
+    pub(super) fn remove(&self, fd: RawFd, event: Event) -> Option<Target> {
+        let entry = self.0.lock(|table| table.entries.remove(&(fd, event)))?;
+        if let Some(fiber) = entry.waits {
+            // It waits, or is about to find that there is nothing to fire: no code of the user's is cancelled.
+            fiber.cancel();
+        }
+        Some(entry.target)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.lock(|table| table.entries.len())
+    }
+
+    fn take(&self, fd: RawFd, event: Event, id: Option<u64>) -> Option<Target> {
+        self.0.lock(|table| {
+            let entry = table.entries.get(&(fd, event))?;
+            if id.is_some_and(|id| entry.id != id) {
+                return None;
+            }
+            table.entries.remove(&(fd, event)).map(|entry| entry.target)
+        })
+    }
+}
+
+/// Waits until the descriptor is ready, has failed or is closed: each is for the callback to find out.
+fn wait(fd: RawFd, event: Event) {
+    let (interest, events) = match event {
+        Event::Read => (Interest::Read, libc::POLLIN),
+        Event::Write => (Interest::Write, libc::POLLOUT),
+    };
+    // Asked each time, because readiness may be reported early, and because what an earlier callback left unread makes
+    // no new edge.
+    while op::is_ready(fd, events) == Ok(false) && op::wait(fd, interest, None).is_ok() {}
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("pending", &self.len()).finish()
+    }
+}
