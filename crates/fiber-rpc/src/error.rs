@@ -1,7 +1,7 @@
 //! How a call ends when it does not end well.
 //!
 //! The three variants of [`CallError`] answer the one question a caller must ask before it retries: may the
-//! server have executed the call? *Not sent*: no. *Remote*: the server answered, so its [`Status`] tells.
+//! server have executed the call? *Not sent*: no. *Remote*: the server answered, and its [`Status`] tells.
 //! *Outcome unknown*: perhaps; only an operation that may be executed twice may be sent again.
 
 use std::net::SocketAddr;
@@ -38,6 +38,16 @@ impl CallError {
     /// Whether the call certainly never reached the server. Only these are safe to retry blindly.
     pub fn is_not_sent(&self) -> bool {
         matches!(self, CallError::NotSent { .. })
+    }
+
+    /// Whether the call was certainly not executed: it was not sent, or the server refused it before its service saw it
+    /// ([`Status::is_not_started`]). It may be sent again, to this server or another, whatever it does.
+    pub fn is_not_executed(&self) -> bool {
+        match self {
+            CallError::NotSent { .. } => true,
+            CallError::OutcomeUnknown { .. } => false,
+            CallError::Remote(status) => status.is_not_started(),
+        }
     }
 
     /// The server's answer, when there was one.

@@ -217,3 +217,6 @@ fn wake(sleeper: Option<Fiber>) {
         fiber.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use bytes::Bytes;
+use crate::frame::Header;
 
 /// Longest status message that goes on the wire, in bytes; the rest is cut off.
 pub const MAX_STATUS_MESSAGE_BYTES: usize = 1024;
@@ -88,6 +88,7 @@ impl fmt::Display for Code {
 pub struct Status {
     code: Code,
     message: Cow<'static, str>,
+    not_started: bool,
 }
 
 impl Status {
@@ -97,7 +98,12 @@ impl Status {
     /// If `code` is [`Code::Ok`]: a success is an `Ok(..)`, not a status.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Status {
         assert_ne!(code, Code::Ok, "a Status describes a failure; success is Ok(..)");
-        Status { code, message: message.into() }
+        Status { code, message: message.into(), not_started: false }
+    }
+
+    /// The server's refusal of a call that its service never saw.
+    pub(crate) fn refusal(code: Code, message: impl Into<Cow<'static, str>>) -> Status {
+        Status { not_started: true, ..Status::new(code, message) }
     }
 
     /// The service's own error.
@@ -116,8 +122,8 @@ impl Status {
     }
 
     /// A service the server does not have.
-    pub fn unknown_service(service: &str) -> Status {
-        Status::new(Code::UnknownService, format!("no service {service} here"))
+    pub(crate) fn unknown_service(service: &str) -> Status {
+        Status::refusal(Code::UnknownService, format!("no service {service} here"))
     }
 
     /// Why the call failed.
@@ -130,6 +136,12 @@ impl Status {
         &self.message
     }
 
+    /// Whether the server refused the call before its service saw it: at a limit, while stopping, after the deadline, for
+    /// want of the service. Such a call was certainly not executed.
+    pub fn is_not_started(&self) -> bool {
+        self.not_started
+    }
+
     /// The message as it goes on the wire: cut at a character boundary if it is too long.
     pub(crate) fn wire_message(&self) -> &[u8] {
         let end = self.message.floor_char_boundary(MAX_STATUS_MESSAGE_BYTES);
@@ -137,10 +149,13 @@ impl Status {
     }
 
     /// The status a frame header carries, `None` for success.
-    pub(crate) fn from_wire(code: u32, message: &Bytes) -> Option<Status> {
-        match Code::from_wire(code) {
+    pub(crate) fn from_wire(header: &Header) -> Option<Status> {
+        match Code::from_wire(header.status_code) {
             Code::Ok => None,
-            code => Some(Status { code, message: String::from_utf8_lossy(message).into_owned().into() }),
+            code => {
+                let message = String::from_utf8_lossy(&header.status_message).into_owned().into();
+                Some(Status { code, message, not_started: header.not_started })
+            }
         }
     }
 }
@@ -167,7 +182,8 @@ mod tests {
 
     #[test]
     fn success_is_not_a_status() {
-        assert_eq!(Status::from_wire(0, &Bytes::from_static(b"ignored")), None);
+        let header = Header { status_message: "ignored".into(), ..Header::default() };
+        assert_eq!(Status::from_wire(&header), None);
         assert!(std::panic::catch_unwind(|| Status::new(Code::Ok, "fine")).is_err());
     }
 }

@@ -99,6 +99,10 @@ fn unknown_names_refusals_and_panics_are_typed_and_the_connection_survives() {
         );
         assert_eq!(code(ANY, "inline_nothing").0, Code::UnknownMethod);
         assert_eq!(code(ANY, "refuse"), (Code::Application, "not today".into()));
+        let refused = channel.call("test.None", "echo", Bytes::new(), soon()).unwrap_err();
+        assert!(refused.is_not_executed(), "no service saw it");
+        let failed = channel.call(ANY, "refuse", Bytes::new(), soon()).unwrap_err();
+        assert!(!failed.is_not_executed(), "the service saw it");
         assert_eq!(code(ANY, "panic").0, Code::Internal);
         assert_eq!(code(ANY, "inline_panic").0, Code::Internal);
         assert_eq!(channel.call(ANY, "echo", Bytes::from("still here"), soon()).unwrap(), "still here");
@@ -263,6 +267,7 @@ fn calls_beyond_the_limit_are_answered_with_overloaded() {
         eventually("two calls run", || server.stats().calls_running == 2);
         let error = channel.call(ANY, "echo", Bytes::new(), soon()).unwrap_err();
         assert_eq!(error.status().map(|status| status.code()), Some(Code::Overloaded), "{error}");
+        assert!(error.is_not_executed() && !error.is_not_sent());
         for call in running {
             call.join().unwrap().unwrap();
         }

@@ -140,3 +140,6 @@ impl Calls {
         self.state.lock(|state| state.open.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,7 +201,7 @@ impl Connection {
         let Frame { header, payload } = frame;
         match header.kind() {
             Some(Kind::Response) => {
-                let outcome = match Status::from_wire(header.status_code, &header.status_message) {
+                let outcome = match Status::from_wire(&header) {
                     None => Ok(payload),
                     Some(status) => Err(CallError::Remote(status)),
                 };
@@ -214,7 +214,7 @@ impl Connection {
                 self.going_away.store(true, Ordering::Relaxed);
                 // With no call to wait for the channel closes its side now, else after the last one.
                 self.call_ended();
-                return Status::from_wire(header.status_code, &header.status_message);
+                return Status::from_wire(&header);
             }
             // Requests have no business here; kinds of a newer version are skipped.
             Some(Kind::Ping) | Some(Kind::Request) | Some(Kind::OneWay) | Some(Kind::Cancel) | None => {}

@@ -12,6 +12,7 @@
 //!   uint32 status_code    = 10;  // Code; absent is success
 //!   string status_message = 11;
 //!   bytes  trace_context  = 12;  // reserved for tracing; handed to the service as it is
+//!   bool   not_started    = 13;  // with a status: the server refused the call before its service saw it
 //! }
 //! ```
 //!
@@ -98,6 +99,9 @@ pub struct Header {
     /// Reserved for tracing.
     #[prost(bytes = "bytes", tag = "12")]
     pub trace_context: Bytes,
+    /// With a status: the call was refused before its service saw it.
+    #[prost(bool, tag = "13")]
+    pub not_started: bool,
 }
 
 impl Header {
@@ -128,6 +132,8 @@ pub struct HeaderRef<'a> {
     pub status_message: &'a [u8],
     /// Reserved for tracing.
     pub trace_context: &'a [u8],
+    /// With a status: the call was refused before its service saw it.
+    pub not_started: bool,
 }
 
 impl HeaderRef<'_> {
@@ -143,16 +149,18 @@ impl HeaderRef<'_> {
             status_code: 0,
             status_message: &[],
             trace_context: &[],
+            not_started: false,
         }
     }
 
-    fn numbers(&self) -> [(u32, u64); 5] {
+    fn numbers(&self) -> [(u32, u64); 6] {
         [
             (3, self.args_size),
             (7, self.call_id),
             (8, u64::from(self.kind.to_wire())),
             (9, self.deadline_us),
             (10, u64::from(self.status_code)),
+            (13, u64::from(self.not_started)),
         ]
     }
 
@@ -175,14 +183,20 @@ impl HeaderRef<'_> {
         let [service, method, message, trace] = self.strings();
         put_string(service, out);
         put_string(method, out);
-        for (tag, value) in self.numbers() {
-            if value != 0 {
-                encode_key(tag, WireType::Varint, out);
-                encode_varint(value, out);
-            }
+        let [numbers @ .., not_started] = self.numbers();
+        for number in numbers {
+            put_number(number, out);
         }
         put_string(message, out);
         put_string(trace, out);
+        put_number(not_started, out);
+    }
+}
+
+fn put_number((tag, value): (u32, u64), out: &mut impl BufMut) {
+    if value != 0 {
+        encode_key(tag, WireType::Varint, out);
+        encode_varint(value, out);
     }
 }
 

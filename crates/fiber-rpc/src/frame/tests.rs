@@ -33,8 +33,13 @@ fn pattern(len: u32) -> Vec<u8> {
 
 /// Three frames of different shapes, and their bytes.
 fn sample() -> (Vec<u8>, Vec<Frame>) {
-    let status =
-        HeaderRef { status_code: 7, status_message: b"gone wrong", ..HeaderRef::new(Kind::Response, 9) };
+    let status = HeaderRef {
+        status_code: 7,
+        status_message: b"gone wrong",
+        trace_context: b"trace",
+        not_started: true,
+        ..HeaderRef::new(Kind::Response, 9)
+    };
     let mut bytes = wire(&request(b"hello"), b"hello");
     bytes.extend(wire(&status, b""));
     let large = vec![7u8; 5000];
@@ -117,6 +122,7 @@ fn encoded_len_is_the_encoded_length() {
         status_code: u32::MAX,
         status_message: b"message",
         trace_context: &[0; 200],
+        not_started: true,
         ..request(b"")
     };
     for header in [all, request(b""), HeaderRef::new(Kind::Ping, 1), HeaderRef::new(Kind::GoAway, u64::MAX)] {

@@ -61,7 +61,7 @@ impl Call {
             return Err(Status::unknown_service(&String::from_utf8_lossy(&header.service_name)));
         };
         let Ok(method) = std::str::from_utf8(&header.method_name) else {
-            return Err(Status::new(Code::UnknownMethod, "the method's name is not UTF-8"));
+            return Err(Status::refusal(Code::UnknownMethod, "the method's name is not UTF-8"));
         };
         let cx = CallContext {
             peer: connection.peer,
@@ -212,13 +212,13 @@ fn expired(cx: &CallContext) -> bool {
 }
 
 fn stopping() -> Status {
-    Status::new(Code::Unavailable, "the server is shutting down")
+    Status::refusal(Code::Unavailable, "the server is shutting down")
 }
 
 fn overloaded(message: &'static str) -> Status {
-    Status::new(Code::Overloaded, message)
+    Status::refusal(Code::Overloaded, message)
 }
 
 fn deadline_passed() -> Status {
-    Status::new(Code::DeadlineExceeded, "the deadline passed before the call was started")
+    Status::refusal(Code::DeadlineExceeded, "the deadline passed before the call was started")
 }

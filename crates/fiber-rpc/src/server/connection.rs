@@ -47,6 +47,7 @@ impl Reply {
             let header = HeaderRef {
                 status_code: status.code().to_wire(),
                 status_message: status.wire_message(),
+                not_started: status.is_not_started(),
                 ..HeaderRef::new(kind, call_id)
             };
             batch.push(header, Bytes::new());
@@ -230,7 +231,7 @@ impl Connection {
         let limit = shared.limits.frame.max_payload;
         if header.kind() == Some(Kind::Request) {
             let message = format!("arguments of {} bytes exceed the limit of {limit}", header.args_size);
-            let result = Err(Status::new(Code::InvalidArgument, message));
+            let result = Err(Status::refusal(Code::InvalidArgument, message));
             self.push(Reply::Response { call_id: header.call_id, result });
         }
         let hopeless = header.args_size > SKIP_FACTOR.saturating_mul(limit as u64);
