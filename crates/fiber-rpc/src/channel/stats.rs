@@ -35,7 +35,7 @@ pub struct ChannelStats {
     pub pings: u64,
     /// Replies that came after their caller had left.
     pub late_replies: u64,
-    /// Changes of [`ChannelState`].
+    /// Changes of [`ChannelState`](crate::ChannelState).
     pub state_changes: u64,
     /// Frames that wait to be sent.
     pub outbox_frames: usize,
