@@ -75,6 +75,8 @@ pub(crate) struct Header {
     pub(crate) yielder: Cell<*const FiberYielder>,
     /// Nested calls of [`crate::hook::disabled`].
     pub(crate) hooks_off: Cell<u32>,
+    /// Where on its stack it was suspended: a hint for prefetching.
+    pub(crate) resume_at: Cell<*const u8>,
     /// What the fiber waits for, in words, for dumps.
     pub(crate) label: Cell<&'static str>,
 
@@ -119,6 +121,7 @@ impl Header {
             class,
             yielder: Cell::new(std::ptr::null()),
             hooks_off: Cell::new(0),
+            resume_at: Cell::new(std::ptr::null()),
             label: Cell::new(""),
             home: AtomicPtr::new(std::ptr::null_mut()),
             refs: AtomicU32::new(2),

@@ -208,11 +208,13 @@ pub fn yield_now() {
 }
 
 /// Waits for a token ([`Fiber::unpark`]) and takes it. In a plain thread, `std::thread::park`.
+#[inline]
 pub fn park() {
     let _ = park_until(None);
 }
 
 /// Waits for a token until `deadline` (of [`time::now`](crate::time::now)'s clock); `None` waits for ever.
+#[inline]
 pub fn park_until(deadline: Option<Instant>) -> Wake {
     let woken = Worker::with_current_fiber(|worker, fiber| {
         park::wait(worker, fiber, Signals::UNPARK, "park", deadline)
@@ -221,15 +223,16 @@ pub fn park_until(deadline: Option<Instant>) -> Wake {
         Some(Woken::Signal) => Wake::Unparked,
         Some(Woken::TimedOut) => Wake::TimedOut,
         Some(Woken::Cancelled) => cancel::unwind(),
-        None => match deadline {
-            None => {
-                std::thread::park();
-                Wake::Unparked
-            }
-            Some(deadline) => {
-                std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
-                if Instant::now() < deadline { Wake::Unparked } else { Wake::TimedOut }
-            }
-        },
+        None => park_thread(deadline),
     }
+}
+
+#[cold]
+fn park_thread(deadline: Option<Instant>) -> Wake {
+    let Some(deadline) = deadline else {
+        std::thread::park();
+        return Wake::Unparked;
+    };
+    std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
+    if Instant::now() < deadline { Wake::Unparked } else { Wake::TimedOut }
 }

@@ -14,17 +14,22 @@ use crate::waiter::Woken;
 ///
 /// `worker` and `fiber` are of this thread and this fiber; they stay valid, for a fiber does not change its worker and
 /// the worker outlives its fibers. Nothing else may be held across the call: no borrow of worker state, no `errno`.
-#[inline]
+///
+/// Inlined, and so are its callers: the processor predicts returns by the calls it has seen, and a switch spoils that
+/// for every frame between here and the caller that was resumed.
+#[inline(always)]
 pub(crate) fn suspend(fiber: &Header, reason: Suspend) {
     let yielder = fiber.yielder.get();
     debug_assert!(!yielder.is_null());
+    let here = 0u8;
+    fiber.resume_at.set(&raw const here);
     // SAFETY: the yielder was stored when this fiber started and lives at the bottom of its stack while it runs; only
     // the fiber itself calls `suspend`, for `fiber` is the worker's current one.
     unsafe { (*yielder).suspend(reason) };
 }
 
 /// Waits for one of `mask`, for cancellation, or until `deadline`.
-#[inline]
+#[inline(always)]
 pub(crate) fn wait(
     worker: &Worker,
     fiber: &Header,
@@ -37,6 +42,7 @@ pub(crate) fn wait(
 }
 
 /// As [`wait`], with the deadline on the worker's clock.
+#[inline(always)]
 pub(crate) fn wait_nanos(
     worker: &Worker,
     fiber: &Header,
@@ -44,7 +50,8 @@ pub(crate) fn wait_nanos(
     label: &'static str,
     deadline: Option<u64>,
 ) -> Woken {
-    if fiber.is_cancelled() && !std::thread::panicking() {
+    let panicking = std::thread::panicking();
+    if fiber.is_cancelled() && !panicking {
         return Woken::Cancelled;
     }
     let wanted = mask.union(Signals::CANCEL);
@@ -60,7 +67,7 @@ pub(crate) fn wait_nanos(
     {
         return Woken::TimedOut;
     }
-    if std::thread::panicking() {
+    if panicking {
         // Rule R3: std counts panics per thread, so no other fiber may run while this one unwinds.
         worker.block_thread(fiber);
     } else {
@@ -72,11 +79,11 @@ pub(crate) fn wait_nanos(
         }
         worker.disarm(fiber);
     }
-    if fiber.is_cancelled() && !std::thread::panicking() { Woken::Cancelled } else { Woken::Signal }
+    if fiber.is_cancelled() && !panicking { Woken::Cancelled } else { Woken::Signal }
 }
 
 /// Lets every other ready fiber of the worker run once.
-#[inline]
+#[inline(always)]
 pub(crate) fn yield_now() {
     let in_fiber = Worker::with_current_fiber(|_, fiber| {
         if std::thread::panicking() {
@@ -91,7 +98,7 @@ pub(crate) fn yield_now() {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn check_cancelled(fiber: &Header) {
     if fiber.is_cancelled() {
         super::cancel::unwind();
@@ -100,7 +107,7 @@ fn check_cancelled(fiber: &Header) {
 
 impl Worker {
     /// Delivers signals to a fiber of this worker: wakes it if it waits for one of them, else keeps them as tokens.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&self, fiber: NonNull<Header>, signals: Signals) {
         // SAFETY: the caller holds a reference, and the fiber is of this worker and this thread.
         let header = unsafe { fiber.as_ref() };

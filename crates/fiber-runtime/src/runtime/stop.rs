@@ -86,6 +86,7 @@ impl Runtime {
         shared.pool.close();
         shared.begin_shutdown();
         let patience = Instant::now() + THREAD_GRACE;
+        let mut all_gone = true;
         for thread in self.threads.iter_mut().filter_map(Option::take) {
             while !thread.is_finished() && Instant::now() < patience {
                 std::thread::park_timeout(Duration::from_micros(100));
@@ -93,6 +94,8 @@ impl Runtime {
             if thread.is_finished() {
                 // A worker's panic is a bug of the runtime and has been printed.
                 drop(thread.join());
+            } else {
+                all_gone = false;
             }
         }
         if let Some(caller) = self.caller.take() {
@@ -105,6 +108,12 @@ impl Runtime {
                         .push("fibers of worker 0, whose thread did not stop the runtime".to_owned());
                 }
                 Box::leak(caller.worker);
+                all_gone = false;
+            }
+        }
+        if all_gone {
+            for port in shared.ports() {
+                port.release();
             }
         }
         report

@@ -8,13 +8,15 @@
 //!                      +----------------------------------------------------------------------+
 //! ```
 //!
-//! - [`port`]: the part of a worker that others may touch; [`inbox`]: its queue.
+//! - [`port`]: the part of a worker that others may touch; [`inbox`]: its queue; [`running`]: who runs there.
 //! - [`shared`]: what the workers of one runtime have in common, and where fibers from outside are placed.
-//! - [`worker`]: a worker's own state; [`run`]: its loop; [`idle`]: stealing and sleeping.
+//! - [`worker`]: a worker's own state; [`ready`]: its queue; [`run`]: its loop; [`idle`]: stealing and sleeping.
 
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod port;
+pub(crate) mod ready;
 pub(crate) mod run;
+pub(crate) mod running;
 pub(crate) mod shared;
 pub(crate) mod worker;

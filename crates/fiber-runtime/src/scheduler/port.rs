@@ -21,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_utils::CachePadded;
 
 use super::inbox::Inbox;
+use super::running::Running;
 use crate::fiber::header::Header;
 use crate::metrics::Counters;
 use crate::sys;
@@ -85,6 +86,7 @@ pub(crate) struct Port {
     /// Whether a worker that reads control messages has the port.
     staffed: AtomicBool,
     pub(crate) counters: CachePadded<Counters>,
+    pub(crate) running: Running,
 }
 
 // SAFETY: the raw pointers inside are the heads of lock-free stacks of things that may change thread.
@@ -112,6 +114,7 @@ impl Port {
                 next_id: AtomicU64::new(1),
                 staffed: AtomicBool::new(false),
                 counters: CachePadded::new(Counters::default()),
+                running: Running::new(),
             }));
             PORTS.with(|ports| {
                 fresh.serial = ports.all.len() as u64 + 1;

@@ -253,7 +253,11 @@ impl Shared {
         for worker in staffed {
             match answers.get(worker).cloned().flatten() {
                 Some(fibers) => names.extend(fibers),
-                None => names.push(format!("a fiber of worker {worker} that does not give way")),
+                None => {
+                    let fiber = self.ports[worker].running.describe();
+                    let fiber = fiber.unwrap_or_else(|| "a fiber".to_owned());
+                    names.push(format!("{fiber} (does not give way on worker {worker})"));
+                }
             }
         }
         names

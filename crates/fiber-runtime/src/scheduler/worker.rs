@@ -4,7 +4,6 @@
 //! instruction, and no reference obtained through it is kept across a change of worker: fibers do not change threads.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::ptr::{NonNull, null};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use crossbeam_deque::Worker as Deque;
 use slab::Slab;
 
 use super::port::Port;
+use super::ready::ReadyQueue;
 use super::shared::{Shared, SharedRef};
 use crate::fiber::Placement;
 use crate::fiber::header::{Header, Phase, Unstarted};
@@ -35,7 +35,7 @@ pub(crate) struct Worker {
     pub(super) current: Cell<*const Header>,
     /// Started fibers that can go on, and un-started ones that may not leave this worker. Owns the runtime's reference
     /// to each of them.
-    pub(super) ready: RefCell<VecDeque<NonNull<Header>>>,
+    pub(super) ready: ReadyQueue,
     /// Un-started fibers that others may steal.
     pub(super) fresh: Deque<Unstarted>,
     /// Whether there is anybody to steal.
@@ -90,7 +90,7 @@ impl Worker {
         port.set_staffed(poller.is_some());
         Worker {
             current: Cell::new(null()),
-            ready: RefCell::new(VecDeque::with_capacity(64)),
+            ready: ReadyQueue::new(),
             fresh,
             alone: shared.ports().len() == 1,
             timers: RefCell::new(Wheel::new(now)),
@@ -122,7 +122,7 @@ impl Worker {
     }
 
     /// Calls `body` with the worker the calling thread drives, if it does.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_current<R>(body: impl FnOnce(&Worker) -> R) -> Option<R> {
         let worker = CURRENT.with(Cell::get);
         // SAFETY: null, or set by `enter` to a worker that outlives the guard, on this thread.
@@ -130,7 +130,7 @@ impl Worker {
     }
 
     /// Calls `body` with the calling thread's worker and the fiber it runs, if it runs one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_current_fiber<R>(body: impl FnOnce(&Worker, &Header) -> R) -> Option<R> {
         let worker = CURRENT.with(Cell::get);
         // SAFETY: as in `with_current`; the current fiber is alive while it is current, because the runtime's
@@ -216,9 +216,9 @@ impl Worker {
     }
 
     /// Appends a fiber to the ready queue. The queue has the runtime's reference to it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_ready(&self, fiber: NonNull<Header>) {
-        self.ready.borrow_mut().push_back(fiber);
+        self.ready.push(fiber);
     }
 
     /// Puts a fiber spawned on this worker where it can start.
@@ -244,20 +244,23 @@ impl Worker {
     }
 
     /// Arms a fiber's timer; false when `deadline` is not in the future of the wheel.
-    #[inline]
     pub(crate) fn arm(&self, fiber: &Header, deadline: u64) -> bool {
         let mut timers = self.timers.borrow_mut();
+        if timers.is_empty() {
+            timers.skip_to(self.last_look.get());
+        }
         // SAFETY: the node is in the header of a fiber that is about to wait; it is disarmed, or has fired, before the
         // wait returns, so before the fiber can end. Only this thread touches it.
-        let armed = unsafe { timers.arm(NonNull::from(&fiber.timer), deadline) };
-        if armed && deadline < self.next_timer.get() {
-            self.next_timer.set(deadline);
+        match unsafe { timers.arm(timer_of(fiber), deadline) } {
+            Some(deadline) => {
+                self.next_timer.set(self.next_timer.get().min(deadline));
+                true
+            }
+            None => false,
         }
-        armed
     }
 
     /// Disarms a fiber's timer if it is armed.
-    #[inline]
     pub(crate) fn disarm(&self, fiber: &Header) {
         if fiber.timer.is_armed() {
             // SAFETY: a fiber's timer is armed in its own worker's wheel.
@@ -285,7 +288,7 @@ impl Worker {
 
     /// Whether no fiber is ready here.
     pub(crate) fn ready_is_empty(&self) -> bool {
-        self.ready.borrow().is_empty()
+        self.ready.is_empty()
     }
 
     /// Fires the timers that are due at `now`.
@@ -335,9 +338,15 @@ impl Drop for Entered<'_> {
     }
 }
 
+/// The timer in a fiber's header, as a pointer that may be led back to the header.
+fn timer_of(fiber: &Header) -> NonNull<TimerNode> {
+    // SAFETY: the field is inside the header.
+    unsafe { NonNull::from(fiber).byte_add(std::mem::offset_of!(Header, timer)).cast() }
+}
+
 /// The fiber whose header holds this timer.
 fn fiber_of(node: NonNull<TimerNode>) -> NonNull<Header> {
-    // SAFETY: timers are armed by `Worker::arm` only, with the node inside a header.
+    // SAFETY: timers are armed by `Worker::arm` only, with a pointer that `timer_of` made from the header's.
     unsafe { node.byte_sub(std::mem::offset_of!(Header, timer)).cast() }
 }
 

@@ -1,11 +1,11 @@
 //! What a simulated worker has instead of a clock, a kernel and luck.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::ptr::NonNull;
 
 use super::random::Random;
 use crate::fiber::header::Header;
+use crate::scheduler::ready::ReadyQueue;
 use crate::scheduler::worker::Worker;
 
 /// Virtual time begins a while after the clock's base, so that code may subtract from it.
@@ -61,19 +61,19 @@ impl SimState {
     }
 
     /// Takes the next fiber to run out of the ready ones.
-    pub(crate) fn choose(&self, ready: &mut VecDeque<NonNull<Header>>) -> Option<NonNull<Header>> {
+    pub(crate) fn choose(&self, ready: &ReadyQueue) -> Option<NonNull<Header>> {
         let mut urgent = self.urgent.borrow_mut();
         while let Some(&id) = urgent.first() {
             // SAFETY: the ready queue owns a reference to each of its fibers.
-            match ready.iter().position(|fiber| unsafe { fiber.as_ref() }.id == id) {
-                Some(at) => return ready.remove(at),
+            let has_id = |fiber: NonNull<Header>| unsafe { fiber.as_ref() }.id == id;
+            match (0..ready.len()).find(|&ahead| ready.peek(ahead).is_some_and(has_id)) {
+                Some(ahead) => return ready.swap_remove(ahead),
                 None => drop(urgent.remove(0)),
             }
         }
         match ready.len() {
-            0 => None,
-            1 => ready.pop_front(),
-            count => ready.swap_remove_front(self.schedule.below(count)),
+            0 | 1 => ready.pop(),
+            count => ready.swap_remove(self.schedule.below(count)),
         }
     }
 
@@ -111,6 +111,10 @@ impl SimState {
 
     /// A fiber panicked and nobody holds its handle.
     pub(crate) fn detached_panic(&self, fiber: String) {
+        // While everything is torn down, what fails in a destructor is not the run's failure.
+        if self.clearing.get() {
+            return;
+        }
         self.fail(format!("fiber {fiber} panicked, and its JoinHandle was dropped; its message is above"));
     }
 

@@ -391,3 +391,13 @@ pub(crate) unsafe fn protect_none(address: usize, length: usize) -> io::Result<(
     check(unsafe { syscall6(libc::SYS_mprotect, address, length, libc::PROT_NONE as usize, 0, 0, 0) })
         .map(drop)
 }
+
+/// Runs a full memory barrier on every thread of this process (`membarrier(2)`, private expedited).
+pub(crate) fn membarrier() -> io::Result<()> {
+    const PRIVATE_EXPEDITED: usize = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: usize = 1 << 4;
+    // SAFETY: plain numbers.
+    check(unsafe { syscall6(libc::SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0) })?;
+    // SAFETY: plain numbers.
+    check(unsafe { syscall6(libc::SYS_membarrier, PRIVATE_EXPEDITED, 0, 0, 0, 0, 0) }).map(drop)
+}

@@ -93,24 +93,40 @@ impl Wheel {
         self.armed
     }
 
-    /// Arms `node` for `deadline`. False, and nothing happens, when that is not after the last `advance`.
+    /// Whether no timer is armed.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.armed == 0
+    }
+
+    /// Moves an empty wheel's time forward, so that the next timer starts on the level its distance calls for.
+    #[inline]
+    pub(crate) fn skip_to(&mut self, now_nanos: u64) {
+        assert!(self.is_empty(), "{} timers are armed", self.armed);
+        self.now = self.now.max((now_nanos >> TICK_SHIFT).min(LAST_TICK));
+    }
+
+    /// Arms `node` for `deadline` and returns when it will fire: the deadline, rounded up to a tick. `None`, and nothing
+    /// happens, when that is not after the last `advance`.
     ///
     /// # Safety
-    /// The node stays where it is and alive until it fires or is disarmed, and is used by this thread only.
+    /// The node stays where it is and alive until it fires or is disarmed, and is used by this thread only. `fire` gets
+    /// this very pointer, so it may point into something larger.
     #[inline]
-    pub(crate) unsafe fn arm(&mut self, node: NonNull<TimerNode>, deadline_nanos: u64) -> bool {
+    pub(crate) unsafe fn arm(&mut self, node: NonNull<TimerNode>, deadline_nanos: u64) -> Option<u64> {
         // Rounded up: a timer does not fire early.
         let tick = deadline_nanos.div_ceil(1 << TICK_SHIFT).min(LAST_TICK);
         if tick <= self.now {
-            return false;
+            return None;
         }
         // SAFETY: alive by the caller's promise.
         let timer = unsafe { node.as_ref() };
         assert!(!timer.is_armed(), "a fiber arms one timer at a time");
         timer.tick.set(tick);
-        self.link(timer);
+        // SAFETY: as above.
+        unsafe { self.link(node) };
         self.armed += 1;
-        true
+        Some(tick << TICK_SHIFT)
     }
 
     /// Disarms `node`; does nothing if it is not armed.
@@ -159,7 +175,8 @@ impl Wheel {
                     self.armed -= 1;
                     fire(timer);
                 } else {
-                    self.link(timer_ref);
+                    // SAFETY: as above.
+                    unsafe { self.link(timer) };
                 }
             }
         }
@@ -174,8 +191,12 @@ impl Wheel {
         above | ((slot as u64) << shift)
     }
 
+    /// # Safety
+    /// As for [`Wheel::arm`].
     #[inline]
-    fn link(&mut self, timer: &TimerNode) {
+    unsafe fn link(&mut self, node: NonNull<TimerNode>) {
+        // SAFETY: the caller's promise.
+        let timer = unsafe { node.as_ref() };
         let tick = timer.tick.get();
         debug_assert!(tick > self.now, "tick {tick} is not after {}", self.now);
         let level = ((u64::BITS - 1 - (tick ^ self.now).leading_zeros()) / BITS) as usize;
@@ -186,9 +207,9 @@ impl Wheel {
         timer.next.set(list.first);
         if !list.first.is_null() {
             // SAFETY: nodes in the wheel are alive and of this thread (`arm`).
-            unsafe { (*list.first).previous.set(timer) };
+            unsafe { (*list.first).previous.set(node.as_ptr()) };
         }
-        list.first = timer;
+        list.first = node.as_ptr();
         list.bound = list.bound.min(tick);
         timer.list.set(at as u16);
         self.occupied[level] |= 1 << slot;

@@ -26,7 +26,7 @@ fn pointer(node: &TimerNode) -> NonNull<TimerNode> {
 /// Arms a node of a test, which keeps its nodes until the wheel is gone.
 fn arm(wheel: &mut Wheel, node: &TimerNode, deadline: u64) -> bool {
     // SAFETY: nodes do not move, outlive the wheel, and are of this thread.
-    unsafe { wheel.arm(pointer(node), deadline) }
+    unsafe { wheel.arm(pointer(node), deadline) }.is_some()
 }
 
 fn disarm(wheel: &mut Wheel, node: &TimerNode) {
