@@ -6,8 +6,16 @@
 
 pub mod command;
 
-pub mod config;
+mod front;
 
 pub mod resp;
 
+pub mod http;
+
+pub mod config;
+
 pub mod store;
+
+pub mod logging;
+
+pub mod metrics;

@@ -106,6 +106,11 @@ impl Batch {
             .map(|request| Arguments { input: &self.input, spans: &self.spans[request.clone()] })
     }
 
+    /// How many bytes the requests took on the wire.
+    pub fn input_bytes(&self) -> usize {
+        self.input.len()
+    }
+
     /// Forgets the requests and lets go of the memory they arrived in.
     pub fn clear(&mut self) {
         self.input = Bytes::new();
@@ -178,19 +183,6 @@ impl Decoder {
     /// A decoder at the start of a connection.
     pub fn new(limits: Limits) -> Self {
         Decoder { limits, state: State::Start, cursor: 0, spans: Vec::new() }
-    }
-
-    /// Whether bytes of a request have been seen whose end has not.
-    pub fn in_request(&self) -> bool {
-        self.cursor > 0 || !matches!(self.state, State::Start)
-    }
-
-    /// How many more bytes the request under way is known to need, at least. A hint for the size of the next read.
-    pub fn wanted(&self, buffered: usize) -> usize {
-        match self.state {
-            State::Bulk { length, .. } => (self.cursor + length + 2).saturating_sub(buffered),
-            _ => 0,
-        }
     }
 
     /// Moves the complete requests at the front of `buffer` into `batch`, at most [`Limits::batch_requests`] of them.

@@ -59,6 +59,14 @@ impl Output {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Appends what waits in another output.
+    pub fn append(&mut self, other: Output) {
+        let shift = self.buffer.len();
+        self.buffer.extend_from_slice(&other.buffer);
+        self.large.extend(other.large.into_iter().map(|(offset, value)| (offset + shift, value)));
+        self.large_bytes += other.large_bytes;
+    }
+
     /// `+OK`.
     pub fn ok(&mut self) {
         self.raw(b"+OK\r\n");

@@ -248,7 +248,6 @@ fn bytes_that_were_seen_are_not_looked_at_again() {
     let mut buffer = BytesMut::from(&b"*2\r\n$3\r\nGET\r\n$1000000\r\n"[..]);
     decoder.decode(&mut buffer, &mut batch).unwrap();
     let header = buffer.len();
-    assert_eq!(decoder.wanted(buffer.len()), 1_000_002);
     for piece in 1..=10 {
         buffer.extend_from_slice(&vec![b'x'; 100_000]);
         decoder.decode(&mut buffer, &mut batch).unwrap();
@@ -258,10 +257,8 @@ fn bytes_that_were_seen_are_not_looked_at_again() {
     buffer.extend_from_slice(b"\r\n");
     decoder.decode(&mut buffer, &mut batch).unwrap();
     assert_eq!(batch.iter().next().unwrap().get(1).len(), 1_000_000);
-    assert!(!decoder.in_request());
     // The same for a long inline line.
     buffer.extend_from_slice(&[b'y'; 1000]);
     decoder.decode(&mut buffer, &mut batch).unwrap();
     assert!(matches!(decoder.state, State::Inline { searched: 1000 }));
-    assert!(decoder.in_request());
 }
