@@ -5,12 +5,11 @@ use std::sync::Arc;
 use super::request::Method;
 use super::response::Response;
 use crate::command::Backend;
-use crate::metrics::{Registry, process};
+use crate::metrics::process;
 
 /// What the pages are made from.
 pub(super) struct Pages {
     pub(super) backend: Arc<dyn Backend>,
-    pub(super) metrics: Registry,
 }
 
 type Page = fn(&Pages) -> Response;
@@ -45,7 +44,6 @@ impl Pages {
 
     fn metrics(&self) -> Response {
         let mut body = String::with_capacity(16 * 1024);
-        self.metrics.encode(&mut body);
         self.backend.metrics(&mut body);
         process::encode(&mut body);
         Response { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body, allow: None }

@@ -53,7 +53,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on `address`. Called in a fiber.
+    /// Listens on `address`. Called in a fiber. Connections are counted in `metrics`; what `/metrics` shows is the
+    /// backend's word, registry included, and the process's.
     ///
     /// # Errors
     /// That of the bind.
@@ -67,7 +68,7 @@ impl Server {
         let refusal =
             b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n";
         let front = Front::new("http", config.max_connections, refusal, metrics);
-        Ok(Server { listener, config, pages: Pages { backend, metrics: metrics.clone() }, front })
+        Ok(Server { listener, config, pages: Pages { backend }, front })
     }
 
     /// Where it listens.

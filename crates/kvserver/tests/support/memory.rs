@@ -10,6 +10,7 @@ use kvserver::command::{
     Backend, CommandError, Condition, KvError, Member, NodeStatus, Outcome, Read, ReadOutcome, Refusal,
     Request, Response, Role, ScanPage, Write,
 };
+use kvserver::metrics::{Registry, Text};
 
 /// One map. Executes batches in order, one at a time.
 #[derive(Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Memory {
     pub(crate) batches: AtomicUsize,
     /// Requests executed so far.
     pub(crate) requests: AtomicUsize,
+    /// What the doors count.
+    pub(crate) registry: Registry,
     /// Answers every request as a node without a leader would.
     pub(crate) leaderless: AtomicBool,
 }
@@ -65,7 +68,8 @@ impl Backend for Memory {
     }
 
     fn metrics(&self, out: &mut String) {
-        kvserver::metrics::Text::new(out).gauge("raft_term", "Current term.", 3);
+        self.registry.encode(out);
+        Text::new(out).gauge("raft_term", "Current term.", 3);
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fiber_runtime::Runtime;
-use kvserver::metrics::Registry;
 use kvserver::{http, resp};
 use memory::Memory;
 
@@ -37,7 +36,7 @@ impl Node {
         let shared = backend.clone();
         let (resp, http) = runtime.block_on(move || {
             let any = "127.0.0.1:0".parse().unwrap();
-            let registry = Registry::new();
+            let registry = shared.registry.clone();
             let resp = resp::Server::bind(any, resp_config, shared.clone(), &registry).unwrap();
             let http = http::Server::bind(any, http_config, shared, &registry).unwrap();
             (resp, http)
