@@ -206,12 +206,15 @@ impl<T: Send + Sync + 'static> Front<T> {
         self.accepted.increment();
         let listed = Listed { front: self.clone(), id };
         let serve = serve.clone();
-        FiberBuilder::new().name("client").spawn(move || {
-            let _ = connection.fiber.set(fiber_runtime::current());
-            if !listed.front.is_stopping() {
-                serve(&stream, &connection);
-            }
-        });
+        FiberBuilder::new()
+            .name("client")
+            .spawn(move || {
+                let _ = connection.fiber.set(fiber_runtime::current());
+                if !listed.front.is_stopping() {
+                    serve(&stream, &connection);
+                }
+            })
+            .detach();
     }
 
     /// Stops accepting, ends idle connections, and waits for busy ones until `deadline` before it ends them too.

@@ -43,8 +43,8 @@ impl Node {
         });
         let (resp_address, http_address) = (resp.local_addr().unwrap(), http.local_addr().unwrap());
         let (resp_handle, http_handle) = (resp.handle(), http.handle());
-        runtime.spawn(move || resp.serve());
-        runtime.spawn(move || http.serve());
+        runtime.spawn(move || resp.serve()).detach();
+        runtime.spawn(move || http.serve()).detach();
         Node { backend, resp: resp_address, http: http_address, resp_handle, http_handle, runtime }
     }
 
