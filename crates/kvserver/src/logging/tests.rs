@@ -9,25 +9,37 @@ use super::*;
 
 /// A destination that can be held and looked into.
 #[derive(Clone, Default)]
-struct Destination(Arc<(Mutex<(Vec<u8>, bool)>, Condvar)>);
+struct Destination(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    inside: Mutex<Inside>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inside {
+    bytes: Vec<u8>,
+    held: bool,
+}
 
 impl Destination {
     fn hold(&self, held: bool) {
-        self.0.0.lock().unwrap().1 = held;
-        self.0.1.notify_all();
+        self.0.inside.lock().unwrap().held = held;
+        self.0.changed.notify_all();
     }
     fn text(&self) -> String {
-        String::from_utf8(self.0.0.lock().unwrap().0.clone()).unwrap()
+        String::from_utf8(self.0.inside.lock().unwrap().bytes.clone()).unwrap()
     }
 }
 
 impl Write for Destination {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut inside = self.0.0.lock().unwrap();
-        while inside.1 {
-            inside = self.0.1.wait(inside).unwrap();
+        let mut inside = self.0.inside.lock().unwrap();
+        while inside.held {
+            inside = self.0.changed.wait(inside).unwrap();
         }
-        inside.0.extend_from_slice(bytes);
+        inside.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {

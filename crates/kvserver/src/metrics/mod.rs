@@ -28,6 +28,7 @@ pub struct Registry {
 }
 
 /// All metrics of one name. They differ in their labels.
+#[derive(Clone)]
 struct Family {
     name: &'static str,
     help: &'static str,
@@ -111,12 +112,9 @@ impl Registry {
     /// Appends every metric in the Prometheus text format.
     pub fn encode(&self, out: &mut String) {
         // The values are read outside the lock: a scrape must not hold up a connection that registers.
-        let families: Vec<(&'static str, &'static str, Vec<(String, Series)>)> =
-            self.families.lock(|families| {
-                families.iter().map(|family| (family.name, family.help, family.series.clone())).collect()
-            });
+        let families = self.families.lock(|families| families.clone());
         let mut text = Text::new(out);
-        for (name, help, series) in families {
+        for Family { name, help, series } in families {
             let kind = match series.first() {
                 Some((_, Series::Gauge(_))) => "gauge",
                 Some((_, Series::Histogram(_))) => "histogram",

@@ -9,14 +9,15 @@ use super::decode::Arguments;
 use super::glob;
 use super::local::Context;
 use super::reply::Shape;
+use super::table::Planned;
 use crate::command::read::MAX_SCAN_KEYS;
 use crate::command::{Condition, Read, Write};
 
 const SYNTAX: &str = "ERR syntax error";
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
-type Reading = Result<(Read, Shape), String>;
-type Writing = Result<(Write, Shape), String>;
+type Reading = Planned<Read>;
+type Writing = Planned<Write>;
 
 pub(super) fn get(_: &Context<'_>, words: Arguments<'_>) -> Reading {
     Ok((Read::Get { key: words.bytes(1) }, Shape::Value))

@@ -33,10 +33,13 @@ pub(super) enum Run {
     /// The connection itself, at once.
     Local(fn(&mut Context<'_>, Arguments<'_>)),
     /// The store, after a read barrier.
-    Read(fn(&Context<'_>, Arguments<'_>) -> Result<(Read, Shape), String>),
+    Read(fn(&Context<'_>, Arguments<'_>) -> Planned<Read>),
     /// The log.
-    Write(fn(Arguments<'_>) -> Result<(Write, Shape), String>),
+    Write(fn(Arguments<'_>) -> Planned<Write>),
 }
+
+/// A request for the node and the shape of its reply, or the error line instead.
+pub(super) type Planned<T> = Result<(T, Shape), String>;
 
 impl Spec {
     /// Whether a request of `words` words fits.
