@@ -1,4 +1,5 @@
 //! The HTTP door over raw sockets.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What each command answers, over a socket, in front of a map.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The Redis door against clients that pipeline, send garbage, trickle, stall or come in crowds.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! A node of one map behind the real doors, and clients that speak byte by byte.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 pub(crate) mod memory;
 
