@@ -12,6 +12,7 @@
 //! They talk through bounded channels. The owner never waits for any of them, or a slow disk would stop the heartbeats:
 //! what a full channel does not take stays in a queue whose length the windows of the core bound.
 
+pub mod codec;
 mod config;
 mod error;
 mod observer;

@@ -75,4 +75,5 @@ mod tests;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::WalError;
 pub use log::{Wal, WalConfig, WalStats, Write};
+pub(crate) use record::{entry_kind, entry_kind_byte};
 pub use recovery::{Recovered, TornTail};
