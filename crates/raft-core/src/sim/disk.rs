@@ -494,5 +494,7 @@ impl DiskFile for SimFile {
 
 /// Lets virtual time pass. Outside a simulation a sync takes no time.
 fn wait(latency: Duration) {
-    let _ = latency;
+    if fiber_runtime::sim::is_simulated() {
+        fiber_runtime::time::sleep(latency);
+    }
 }

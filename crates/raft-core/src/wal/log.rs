@@ -249,11 +249,10 @@ impl<D: Disk> Wal<D> {
     /// # Errors
     /// Like [`Wal::append`].
     pub fn compact(&mut self, meta: &SnapshotMeta) -> Result<(), WalError> {
-        if meta.last.index <= self.snapshot_index() && self.snapshot.is_some() {
-            return Ok(());
+        if meta.last.index > self.snapshot_index() || self.snapshot.is_none() {
+            self.append(&[Write { snapshot: Some(meta.clone()), ..Write::default() }])?;
         }
-        self.append(&[Write { snapshot: Some(meta.clone()), ..Write::default() }])?;
-        let result = self.remove_covered(meta.last.index);
+        let result = self.remove_covered(self.snapshot_index());
         self.failed = result.is_err();
         result
     }
@@ -262,6 +261,11 @@ impl<D: Disk> Wal<D> {
     pub fn last(&self) -> EntryId {
         let snapshot = self.snapshot.as_ref().map_or_else(EntryId::default, |meta| meta.last);
         self.terms.last().unwrap_or(snapshot)
+    }
+
+    /// The newest snapshot the log names.
+    pub fn snapshot(&self) -> Option<&SnapshotMeta> {
+        self.snapshot.as_ref()
     }
 
     /// Counters since the log was opened.

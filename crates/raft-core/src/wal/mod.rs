@@ -68,6 +68,7 @@ mod record;
 mod recovery;
 mod segment;
 mod terms;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -77,3 +78,4 @@ pub use error::WalError;
 pub use log::{Wal, WalConfig, WalStats, Write};
 pub(crate) use record::{entry_kind, entry_kind_byte};
 pub use recovery::{Recovered, TornTail};
+pub use writer::{WalEvent, WalJob, run};

@@ -1,0 +1,146 @@
+//! A healthy cluster: it elects, appends, reads, and batches.
+
+use super::*;
+
+#[test]
+fn a_command_is_applied_on_every_node() {
+    simulate(1, plain, |cluster| {
+        let leader = cluster.leader();
+        let indices = cluster.propose(leader, &[7, 8, 9]).unwrap();
+        assert!(indices.windows(2).all(|pair| pair[1] == pair[0] + 1), "{indices:?}");
+        cluster.wait_equal(Some(&[7, 8, 9]));
+        cluster.end();
+    });
+}
+
+#[test]
+fn others_than_the_leader_say_who_leads() {
+    simulate(2, plain, |cluster| {
+        let leader = cluster.leader();
+        let other = (leader + 1) % 3;
+        cluster.wait("the follower to know", |cluster| cluster.replica(other).status().leader);
+        let known = Some(NodeId(leader as u64));
+        assert_eq!(cluster.propose(other, &[1]), Err(ProposeError::NotLeader { leader: known }));
+        assert_eq!(cluster.replica(other).read_barrier(soon()), Err(ReadError::NotLeader { leader: known }));
+        cluster.end();
+    });
+}
+
+#[test]
+fn a_confirmed_read_sees_what_was_acknowledged() {
+    simulate(3, plain, |cluster| {
+        let leader = cluster.leader();
+        for value in 0..20 {
+            let index = cluster.propose(leader, &[value]).unwrap()[0];
+            let read = cluster.replica(leader).read_barrier(soon()).unwrap();
+            assert!(read >= index, "read at {read} after a write at {index}");
+            assert!(cluster.lines(leader).contains(&value));
+        }
+        cluster.end();
+    });
+}
+
+#[test]
+fn many_clients_share_writes_and_syncs() {
+    simulate(4, plain, |cluster| {
+        let leader = cluster.leader();
+        let before = cluster.replica(leader).status();
+        let clients: Vec<_> = (0..200u64)
+            .map(|client| {
+                let replica = cluster.replica(leader).clone();
+                fiber_runtime::spawn(move || {
+                    for step in 0..5 {
+                        replica.propose(vec![command(client * 100 + step)], soon()).unwrap();
+                        replica.read_barrier(soon()).unwrap();
+                    }
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        let after = cluster.replica(leader).status();
+        assert_eq!(after.counters.proposed - before.counters.proposed, 1000);
+        let syncs = after.fsyncs - before.fsyncs;
+        assert!(syncs < 200, "{syncs} syncs for 1000 commands");
+        assert_eq!(cluster.wait_equal(None).len(), 1000);
+        cluster.end();
+    });
+}
+
+#[test]
+fn equal_seeds_give_equal_runs() {
+    let run = |seed: u64| {
+        let sim = Sim::new(seed);
+        let lines = sim.run(move || {
+            let mut cluster = Cluster::new(seed, plain);
+            for value in 0..10 {
+                let leader = cluster.leader();
+                let _ = cluster.propose(leader, &[value]);
+                if value == 5 {
+                    cluster.crash(leader);
+                    cluster.start(leader);
+                }
+            }
+            let lines = cluster.wait_equal(None);
+            cluster.end();
+            lines
+        });
+        (sim.trace_hash(), lines)
+    };
+    assert_eq!(run(77), run(77));
+    assert_ne!(run(77).0, run(78).0);
+}
+
+#[test]
+fn leadership_moves_on_request() {
+    simulate(5, plain, |cluster| {
+        let leader = cluster.leader();
+        cluster.propose(leader, &[1]).unwrap();
+        let next = (leader + 1) % 3;
+        cluster.wait_equal(Some(&[1]));
+        cluster.replica(leader).transfer_leadership(NodeId(next as u64));
+        cluster.wait("the new leader", |cluster| {
+            (cluster.replica(next).status().role == Role::Leader).then_some(())
+        });
+        cluster.wait("a commit of the new term", |cluster| cluster.propose(next, &[2]).ok());
+        cluster.wait_equal(Some(&[1, 2]));
+        cluster.end();
+    });
+}
+
+#[test]
+fn what_is_too_much_is_refused_at_once() {
+    let tune = |config: &mut ReplicaConfig| {
+        config.max_pending_commands = 4;
+        config.max_command_bytes = 100;
+    };
+    simulate(6, tune, |cluster| {
+        let leader = cluster.leader();
+        let replica = cluster.replica(leader).clone();
+        let large = replica.propose(vec![Bytes::from(vec![0; 101])], soon());
+        assert_eq!(large, Err(ProposeError::TooLarge { bytes: 101, limit: 100 }));
+        // Without a majority nothing completes.
+        cluster.net.cut.lock(|cut| cut.push(NodeId(leader as u64)));
+        let waiting = replica.clone();
+        let deadline = time::now() + Duration::from_millis(100);
+        let client = fiber_runtime::spawn(move || waiting.propose((1..=4).map(command).collect(), deadline));
+        time::sleep(Duration::from_millis(10));
+        assert_eq!(replica.propose(vec![command(5)], soon()), Err(ProposeError::Overloaded));
+        let result = client.join().unwrap();
+        assert_eq!(result, Err(ProposeError::OutcomeUnknown { reason: "the deadline passed" }));
+        cluster.net.cut.lock(Vec::clear);
+        cluster.end();
+    });
+}
+
+#[test]
+fn an_idle_node_ticks_once_per_tick_even_after_a_stall() {
+    simulate(7, plain, |cluster| {
+        let leader = cluster.leader();
+        let before = cluster.replica(leader).status().counters.sent;
+        time::sleep(Duration::from_secs(1));
+        let sent = cluster.replica(leader).status().counters.sent - before;
+        // Heartbeats to two peers every three ticks of 10 ms.
+        assert!((50..100).contains(&sent), "{sent} messages in a second");
+        cluster.end();
+    });
+}

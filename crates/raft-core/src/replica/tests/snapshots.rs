@@ -1,0 +1,143 @@
+//! Snapshots: taken, used at restart, sent to who is too far behind.
+
+use super::*;
+
+fn small(config: &mut ReplicaConfig) {
+    config.snapshot_entries = 50;
+    config.core.trailing_entries = 5;
+    config.chunk_bytes = 300;
+}
+
+#[test]
+fn a_snapshot_shortens_the_log_and_serves_the_restart() {
+    simulate(1, small, |mut cluster| {
+        let leader = cluster.leader();
+        for value in 0..1500 {
+            cluster.propose(leader, &[value]).unwrap();
+        }
+        let status = cluster.wait("snapshots", |cluster| {
+            let status = cluster.replica(leader).status();
+            (status.snapshot_index >= 1450).then_some(status)
+        });
+        assert!(status.counters.snapshots_saved >= 10, "{status:?}");
+        cluster
+            .wait("short logs", |cluster| (cluster.replica(leader).status().wal.segments <= 2).then_some(()));
+        let kept = cluster.machines[leader].disk.paths();
+        let kept = kept.iter().filter(|path| path.extension().is_some_and(|kind| kind == "snap")).count();
+        assert!((1..=3).contains(&kept), "{kept} snapshots");
+        cluster.wait_equal(None);
+        (0..3).for_each(|node| cluster.crash(node));
+        (0..3).for_each(|node| cluster.start(node));
+        cluster.wait_equal(Some(&(0..1500).collect::<Vec<_>>()));
+        cluster.end();
+    });
+}
+
+#[test]
+fn a_node_that_was_away_too_long_gets_a_snapshot() {
+    simulate(2, small, |mut cluster| {
+        let leader = cluster.leader();
+        let away = (leader + 1) % 3;
+        cluster.propose(leader, &[0]).unwrap();
+        cluster.crash(away);
+        for value in 1..200 {
+            cluster.propose(leader, &[value]).unwrap();
+        }
+        cluster.wait("a snapshot", |cluster| {
+            (cluster.replica(leader).status().snapshot_index > 100).then_some(())
+        });
+        cluster.start(away);
+        cluster.wait_equal(Some(&(0..200).collect::<Vec<_>>()));
+        assert_eq!(cluster.replica(away).status().counters.snapshots_installed, 1);
+        assert!(cluster.net.chunks.lock(|chunks| *chunks) > 3);
+        // What was installed is durable.
+        cluster.crash(away);
+        cluster.start(away);
+        assert!(cluster.replica(away).status().applied_index > 50);
+        cluster.wait_equal(Some(&(0..200).collect::<Vec<_>>()));
+        cluster.end();
+    });
+}
+
+#[test]
+fn an_interrupted_transfer_goes_on_where_it_was() {
+    simulate(3, small, |mut cluster| {
+        let leader = cluster.leader();
+        let away = (leader + 1) % 3;
+        cluster.crash(away);
+        for value in 0..300 {
+            cluster.propose(leader, &[value]).unwrap();
+        }
+        cluster.wait("a snapshot", |cluster| {
+            (cluster.replica(leader).status().snapshot_index > 200).then_some(())
+        });
+        cluster.start(away);
+        for _ in 0..5 {
+            let seen = cluster.net.chunks.lock(|chunks| *chunks);
+            cluster.wait("a few chunks", |cluster| {
+                (cluster.net.chunks.lock(|chunks| *chunks) > seen + 3).then_some(())
+            });
+            if cluster.replica(away).status().counters.snapshots_installed > 0 {
+                break;
+            }
+            cluster.net.cut.lock(|cut| cut.push(NodeId(away as u64)));
+            time::sleep(Duration::from_millis(50));
+            cluster.net.cut.lock(Vec::clear);
+        }
+        cluster.wait_equal(Some(&(0..300).collect::<Vec<_>>()));
+        cluster.end();
+    });
+}
+
+#[test]
+fn a_paused_follower_costs_the_leader_no_memory_and_catches_up() {
+    let tune = |config: &mut ReplicaConfig| {
+        small(config);
+        config.core.max_inflight_messages = 8;
+    };
+    simulate(4, tune, |cluster| {
+        let leader = cluster.leader();
+        let paused = (leader + 1) % 3;
+        cluster.net.cut.lock(|cut| cut.push(NodeId(paused as u64)));
+        for value in 0..500 {
+            cluster.propose(leader, &[value]).unwrap();
+        }
+        let status = cluster.replica(leader).status();
+        let peer = status.peers.iter().find(|peer| peer.id == NodeId(paused as u64)).unwrap();
+        assert!(peer.inflight <= 8, "{peer:?}");
+        assert!(status.backlog_bytes < 100_000, "{status:?}");
+        cluster.net.cut.lock(Vec::clear);
+        cluster.wait_equal(Some(&(0..500).collect::<Vec<_>>()));
+        cluster.end();
+    });
+}
+
+#[test]
+fn chunks_of_strangers_and_old_terms_are_refused() {
+    simulate(5, small, |cluster| {
+        let leader = cluster.leader();
+        cluster.propose(leader, &[1]).unwrap();
+        let receiver = (leader + 1) % 3;
+        let id = |node: usize| NodeId(node as u64);
+        let term = cluster.wait("the term", |cluster| {
+            let term = cluster.replica(receiver).status().term;
+            (term > 0).then_some(term)
+        });
+        let good = SnapshotChunk {
+            from: id(leader),
+            to: id(receiver),
+            term,
+            meta: crate::core::SnapshotMeta::default(),
+            total: 100,
+            offset: 0,
+            data: Bytes::from_static(b"start"),
+        };
+        let replica = cluster.replica(receiver);
+        let refused = |chunk, reason| assert_eq!(replica.deliver_chunk(chunk), SnapshotAck::Refused(reason));
+        refused(SnapshotChunk { from: NodeId(77), ..good.clone() }, ChunkRefusal::Unavailable);
+        refused(SnapshotChunk { to: NodeId(77), ..good.clone() }, ChunkRefusal::Unavailable);
+        refused(SnapshotChunk { term: term - 1, ..good.clone() }, ChunkRefusal::Stale);
+        assert_eq!(replica.deliver_chunk(good), SnapshotAck::Wanted { offset: 5 });
+        cluster.end();
+    });
+}
