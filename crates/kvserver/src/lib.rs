@@ -6,15 +6,19 @@
 
 pub mod command;
 
+pub mod config;
+
+pub mod store;
+
+pub mod service;
+
+pub mod clerk;
+
 mod front;
 
 pub mod resp;
 
 pub mod http;
-
-pub mod config;
-
-pub mod store;
 
 pub mod logging;
 

@@ -20,8 +20,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::spin::Spin;
 use bytes::Bytes;
+use fiber_runtime::sync::Spin;
 
 use super::sessions::SessionRecord;
 use super::versions::Versions;

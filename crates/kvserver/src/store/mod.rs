@@ -10,8 +10,6 @@
 //! here reads a clock, draws a random number or iterates a hash map: equal logs give equal states, which
 //! [`Summary::state_hash`] makes visible.
 
-mod spin;
-
 mod versions;
 
 mod contents;
