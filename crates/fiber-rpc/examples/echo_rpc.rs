@@ -14,14 +14,15 @@ use fiber_runtime::{Runtime, spawn, time};
 const HELP: &str = "\
 echo_rpc: round trips over loopback, server and callers in this program
 
-Usage: echo_rpc [--callers N] [--channels N] [--payload BYTES] [--seconds N] [--workers N] [--fiber]
+Usage: echo_rpc [--callers N] [--channels N] [--payload BYTES] [--seconds N] [--workers N] [--local | --fiber]
 
   --callers N      fibers that call, one call at a time each   [default: 100]
   --channels N     connections the callers share               [default: 1]
   --payload BYTES  size of request and reply                   [default: 64]
   --seconds N      duration after one tenth of warm-up         [default: 2]
   --workers N      threads of the runtime                      [default: 2]
-  --fiber          run each call in a fiber of its own instead of on the reader
+  --local          run each call in a fiber of its own on the connection's worker
+  --fiber          run each call in a fiber of its own on any worker; without either it runs on the reader
   --help           this text
 ";
 
@@ -169,6 +170,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
             "--payload" => options.payload = number(0)?,
             "--seconds" => options.seconds = number(1)? as u64,
             "--workers" => options.workers = number(1)?,
+            "--local" => options.dispatch = Dispatch::Local,
             "--fiber" => options.dispatch = Dispatch::Fiber,
             _ => return Err(format!("unknown argument {flag}")),
         }

@@ -24,7 +24,7 @@ fn payloads_of_every_size_arrive_whole_in_both_directions() {
         for size in [0, 1, 127, 128, 1023, 1024, 1025, 2048, 4096, 65_535, 65_536, 200_000, 1 << 20, 10 << 20]
         {
             let payload = Bytes::from(pattern(size));
-            for method in ["echo", "inline_echo"] {
+            for method in ["echo", "local_echo", "inline_echo"] {
                 let reply = channel.call(ANY, method, payload.clone(), soon()).unwrap();
                 assert!(reply == payload, "{size} bytes through {method}");
             }
@@ -44,7 +44,7 @@ fn many_calls_share_one_connection_and_none_gets_another_ones_reply() {
                 let channel = channel.clone();
                 spawn(move || {
                     for round in 0..40 {
-                        let method = if round % 2 == 0 { "echo" } else { "inline_echo" };
+                        let method = ["echo", "local_echo", "inline_echo"][round % 3];
                         let payload = Bytes::from(format!("caller {caller}, round {round}"));
                         assert_eq!(channel.call(ANY, method, payload.clone(), soon()).unwrap(), payload);
                     }

@@ -1,10 +1,10 @@
 //! Servers: accept, decode, dispatch, reply.
 //!
 //! ```text
-//!  accept fiber ──► one reader fiber per connection ──► Inline: the method runs here ───────────┐
-//!                        (decodes, checks limits)  └──► Fiber: the method runs in its own fiber ─┤
-//!                                                                                              ▼
-//!                   socket ◄── writer fiber of the connection ◄───────────────────────── outbox of replies
+//!  accept fiber ──► reader fiber of each connection ──► Inline: the method runs here ──────────────────┐
+//!                     (decodes, checks limits)     └──► Local, Fiber: the method runs in its own fiber ─┤
+//!                                                                                                      ▼
+//!                   socket ◄── writer fiber of the connection ◄────────────────────────── outbox of replies
 //! ```
 //!
 //! Everything that is ready in the read buffer is handled before one write goes out. When a peer does not read its
