@@ -29,6 +29,9 @@ fn payloads_of_every_size_arrive_whole_in_both_directions() {
                 assert!(reply == payload, "{size} bytes through {method}");
             }
         }
+        // As large as the default limit allows.
+        let largest = Bytes::from(pattern(64 << 20));
+        assert!(channel.call(ANY, "inline_echo", largest.clone(), soon()).unwrap() == largest);
         assert_eq!(channel.stats().connects, 1);
         server.shutdown(soon());
     });
