@@ -223,7 +223,7 @@ fn one_way_to_an_unknown_service_is_dropped_and_the_connection_survives() {
 fn payload_above_the_limit_is_refused_before_it_is_sent() {
     run(1, || {
         let server = serve(ServerLimits::default());
-        let mut config = quick();
+        let mut config = patient();
         config.frame.max_payload = 1000;
         let channel = fiber_rpc::Channel::new(server.local_addr(), config);
         let error = channel.call(ANY, "echo", Bytes::from(vec![0; 1001]), soon()).unwrap_err();
@@ -286,7 +286,7 @@ fn channels_limit_on_calls_is_not_sent() {
         let server = serve(ServerLimits::default());
         let channel = fiber_rpc::Channel::new(
             server.local_addr(),
-            fiber_rpc::ChannelConfig { max_calls: 1, ..quick() },
+            fiber_rpc::ChannelConfig { max_calls: 1, ..patient() },
         );
         let first = spawn({
             let channel = channel.clone();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fiber_runtime::{spawn, spawn_local, time};
+use fiber_runtime::{FiberBuilder, time};
 
 use super::Shared;
 use super::connection::{Connection, Reply};
@@ -88,7 +88,12 @@ impl Call {
                     call.run(&*service, &cx, method, payload);
                 };
                 // Wherever it runs, its reply comes back through the outbox.
-                drop(if dispatch == Dispatch::Local { spawn_local(body) } else { spawn(body) });
+                let builder = FiberBuilder::new().name("rpc call");
+                drop(if dispatch == Dispatch::Local {
+                    builder.spawn_local(body)
+                } else {
+                    builder.spawn(body)
+                });
             }
         }
         Ok(())

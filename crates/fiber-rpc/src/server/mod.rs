@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fiber_runtime::net::TcpListener;
-use fiber_runtime::{spawn, time};
+use fiber_runtime::{FiberBuilder, time};
 use rustc_hash::FxHashMap;
 
 pub use self::limits::ServerLimits;
@@ -192,7 +192,8 @@ impl Server {
     /// As [`serve`](Self::serve), in a fiber of the current runtime.
     pub fn spawn(self) -> ServerHandle {
         let handle = self.handle();
-        drop(spawn(move || self.serve()));
+        let builder = FiberBuilder::new().name(format!("rpc server on {}", self.local_addr()));
+        drop(builder.spawn(move || self.serve()));
         handle
     }
 }

@@ -124,6 +124,11 @@ pub fn quick() -> ChannelConfig {
     }
 }
 
+/// As [`quick`], but with the default intervals of health: on a busy machine an answer may take longer than `quick` waits.
+pub fn patient() -> ChannelConfig {
+    ChannelConfig { health: HealthConfig::default(), ..quick() }
+}
+
 pub fn channel(server: &ServerHandle) -> Channel {
     Channel::new(server.local_addr(), ChannelConfig::default())
 }
