@@ -30,12 +30,12 @@ fn swarm(nodes: usize, seeds: u64) {
 
 #[test]
 fn three_cores_stay_safe_and_recover() {
-    swarm(3, 2000);
+    swarm(3, 1000);
 }
 
 #[test]
 fn five_cores_stay_safe_and_recover() {
-    swarm(5, 1000);
+    swarm(5, 400);
 }
 
 #[test]

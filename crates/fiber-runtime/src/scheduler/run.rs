@@ -251,7 +251,7 @@ impl Worker {
             Control::Closing(fd) => self.close_descriptor(fd),
             Control::Report(index, answers) => {
                 let fibers = Some(self.leftovers());
-                answers.lock(|answers| {
+                answers.with(|answers| {
                     if let Some(answer) = answers.get_mut(index) {
                         *answer = fibers;
                     }

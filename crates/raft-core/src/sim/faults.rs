@@ -30,6 +30,8 @@ pub struct FaultOptions {
     pub crash_every: Option<Duration>,
     /// Mean time until a crashed node starts again.
     pub down_for: Duration,
+    /// Share of the crashes that hit the leader, if there is one.
+    pub leader_share: f64,
     /// Share of the crashes that take the whole cluster down.
     pub blackout: f64,
     /// Share of the votes given right after which the voter crashes: its vote must be on its disk by then.
@@ -59,6 +61,7 @@ impl FaultOptions {
             one_way: 0.0,
             crash_every: None,
             down_for: ms(300),
+            leader_share: 0.4,
             blackout: 0.0,
             crash_after_vote: 0.0,
             crash_after_append: 0.0,
@@ -81,6 +84,9 @@ impl FaultOptions {
     /// detail ("swarm testing", Groce et al. 2012). A mix of everything at once rarely gets anywhere.
     pub fn swarm(seed: u64) -> FaultOptions {
         let mut rng = Rng::new(seed, "swarm");
+        if rng.chance(0.2) {
+            return FaultOptions::leader_churn(&mut rng);
+        }
         let ms = Duration::from_millis;
         let share = |rng: &mut Rng, most: f64| if rng.chance(0.5) { rng.unit() * most } else { 0.0 };
         let every = |rng: &mut Rng, range: Range<Duration>| rng.chance(0.6).then(|| rng.duration(&range));
@@ -96,12 +102,27 @@ impl FaultOptions {
             one_way: share(&mut rng, 1.0),
             crash_every: every(&mut rng, ms(150)..ms(1500)),
             down_for: *rng.pick(&[ms(2), ms(30), ms(300), ms(800)]),
+            leader_share: rng.unit(),
             blackout: share(&mut rng, 0.5),
             crash_after_vote: *rng.pick(&[0.0, 0.0, 0.2, 0.5]),
             crash_after_append: *rng.pick(&[0.0, 0.0, 0.002, 0.02]),
             sync: Duration::from_micros(100)..*rng.pick(&[ms(1), ms(5), ms(30), ms(120)]),
             slow_sync: share(&mut rng, 0.05),
             transfer_every: if rng.chance(0.3) { Some(rng.duration(&(ms(200)..ms(1000)))) } else { None },
+        }
+    }
+
+    /// Leaders that crash soon after they were elected, on a network that loses much: entries of many terms stand
+    /// half replicated in the logs, as in Figure 8 of the paper.
+    fn leader_churn(rng: &mut Rng) -> FaultOptions {
+        let ms = Duration::from_millis;
+        FaultOptions {
+            loss: 0.1 + rng.unit() * 0.4,
+            delay: Duration::from_micros(100)..*rng.pick(&[ms(2), ms(10)]),
+            crash_every: Some(rng.duration(&(ms(60)..ms(300)))),
+            leader_share: 1.0,
+            down_for: *rng.pick(&[ms(2), ms(50), ms(150)]),
+            ..FaultOptions::none()
         }
     }
 }

@@ -293,7 +293,9 @@ impl Cluster {
             What::Crash if self.chaos => {
                 let all = self.rng.chance(self.options.faults.blackout);
                 let leader = self.leader();
-                let one = leader.filter(|_| self.rng.chance(0.4)).unwrap_or(self.any_node());
+                let one = leader
+                    .filter(|_| self.rng.chance(self.options.faults.leader_share))
+                    .unwrap_or(self.any_node());
                 for node in 0..self.nodes.len() {
                     if (all || node == one) && self.nodes[node].runs() {
                         self.crash(node);
@@ -347,7 +349,7 @@ impl Cluster {
         let life = self.nodes[place].begin_life(snapshot.index);
         let mut config = Config::new(id, self.ids.clone());
         config.seed = Rng::new(self.seed ^ (life << 32), &format!("core {id}")).draw();
-        config.max_append_bytes = *self.rng.pick(&[200, 4_000, 1 << 20]);
+        config.max_append_bytes = *self.rng.pick(&[1, 200, 4_000, 1 << 20]);
         config.max_inflight_messages = *self.rng.pick(&[1, 4, 256]);
         config.trailing_entries = *self.rng.pick(&[0, 20, 1_000]);
         config.max_apply_bytes = *self.rng.pick(&[100, 1 << 20]);
@@ -392,15 +394,7 @@ impl Cluster {
         let id = self.ids[place];
         let Some(core) = self.nodes[place].core() else { return };
         let effects: Vec<Effect> = core.take_effects().collect();
-        // The role comes first: entries of this batch were issued after it changed.
-        for effect in &effects {
-            if let Effect::RoleChanged { role, term, .. } = effect {
-                if *role == Role::Leader {
-                    self.leaders.insert(*term, id);
-                }
-                self.world.observe(id, &Observation::RoleChanged { role: *role, term: *term });
-            }
-        }
+        self.world.observe_effects(id, &effects);
         for effect in effects {
             self.carry_out(place, effect);
         }
@@ -411,22 +405,13 @@ impl Cluster {
         let life = self.nodes[place].life;
         match effect {
             Effect::Persist { ticket, hard_state, entries, snapshot, .. } => {
-                if let Some(meta) = &snapshot {
-                    self.installed += 1;
-                    self.world.observe(id, &Observation::Installed { last: meta.last });
-                }
-                if !entries.is_empty() {
-                    self.world.observe(id, &Observation::Appended { entries: &entries });
-                }
+                self.installed += u64::from(snapshot.is_some());
                 self.nodes[place].storage.submit(disk::Write { ticket, hard_state, snapshot, entries });
                 self.start_sync(place);
             }
             Effect::Send(message) => self.send(message),
             Effect::Apply { entries } => {
                 let last = entries.last().map_or(0, |entry| entry.id.index);
-                for entry in &entries {
-                    self.world.observe(id, &Observation::Committed { entry });
-                }
                 self.nodes[place].hand_out(entries);
                 let takes = self.rng.duration(&(Duration::ZERO..Duration::from_millis(2)));
                 let done = self.nodes[place].occupy_machine(self.now, takes);
@@ -448,10 +433,10 @@ impl Cluster {
                 self.nodes[place].read_ready(tag, index);
                 self.answer_reads(place);
             }
-            Effect::RoleChanged { .. } => {}
-            Effect::Fatal(invariant) => {
-                self.world.report("core invariant", format!("node {id}: {}", invariant.message));
+            Effect::RoleChanged { role: Role::Leader, term, .. } => {
+                self.leaders.insert(term, id);
             }
+            Effect::RoleChanged { .. } | Effect::Fatal(_) => {}
         }
     }
 

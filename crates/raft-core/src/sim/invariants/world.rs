@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::core::{Entry, EntryId, Index, NodeId, Role, Term};
+use crate::core::{Effect, Entry, EntryId, Index, NodeId, Role, Term};
 
 use super::{Property, properties};
 
@@ -145,6 +145,7 @@ pub struct World {
     violation: Option<Violation>,
     properties: Vec<Box<dyn Property>>,
     observations: u64,
+    installed: u64,
 }
 
 impl fmt::Debug for World {
@@ -165,6 +166,7 @@ impl Default for World {
             violation: None,
             properties: properties(),
             observations: 0,
+            installed: 0,
         }
     }
 }
@@ -201,6 +203,11 @@ impl World {
         self.violation.as_ref()
     }
 
+    /// How many times a node took a snapshot from its leader.
+    pub fn snapshots_installed(&self) -> u64 {
+        self.installed
+    }
+
     /// How many observations were checked.
     pub fn observations(&self) -> u64 {
         self.observations
@@ -231,6 +238,37 @@ impl World {
         }
     }
 
+    /// Observes all effects of one [`Core::take_effects`](crate::core::Core::take_effects) of `node`.
+    pub fn observe_effects(&mut self, node: NodeId, effects: &[Effect]) {
+        // The role comes first: the entries of this batch were issued after it changed.
+        for effect in effects {
+            if let Effect::RoleChanged { role, term, .. } = effect {
+                self.observe(node, &Observation::RoleChanged { role: *role, term: *term });
+            }
+        }
+        for effect in effects {
+            match effect {
+                Effect::Persist { entries, snapshot, .. } => {
+                    if let Some(meta) = snapshot {
+                        self.observe(node, &Observation::Installed { last: meta.last });
+                    }
+                    if !entries.is_empty() {
+                        self.observe(node, &Observation::Appended { entries });
+                    }
+                }
+                Effect::Apply { entries } => {
+                    for entry in entries {
+                        self.observe(node, &Observation::Committed { entry });
+                    }
+                }
+                Effect::Fatal(invariant) => {
+                    self.report("core invariant", format!("node {node}: {}", invariant.message));
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn take_in(&mut self, node: NodeId, seen: &Observation<'_>) -> Result<(), String> {
         if let Observation::Started { term, snapshot, entries } = seen {
             let mut log = ShadowLog::new(*snapshot);
@@ -250,6 +288,7 @@ impl World {
             Observation::Appended { entries } => view.log.append(entries)?,
             Observation::Installed { last } => {
                 view.log.install(*last);
+                self.installed += 1;
                 view.committed = view.committed.max(last.index);
             }
             Observation::Committed { entry } => {
