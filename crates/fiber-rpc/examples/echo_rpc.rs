@@ -1,8 +1,9 @@
 //! How many calls a second go over one connection, and how long each takes?
 //!
-//! Server and callers are fibers of this program, on loopback. Conditions and percentiles are printed with the
+//! Server and callers are fibers of this program, in a runtime each, on loopback. Conditions and percentiles are printed with the
 //! result; a figure without them says nothing.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use fiber_runtime::{Runtime, spawn, time};
 const HELP: &str = "\
 echo_rpc: round trips over loopback, server and callers in this program
 
-Usage: echo_rpc [--callers N] [--channels N] [--payload BYTES] [--seconds N] [--workers N] [--fiber]
+Usage: echo_rpc [--callers N] [--channels N] [--payload BYTES] [--seconds N] [--workers N] [--local | --fiber]
 
   --callers N      fibers that call, one call at a time each   [default: 100]
   --channels N     connections the callers share               [default: 1]
   --payload BYTES  size of request and reply                   [default: 64]
   --seconds N      duration after one tenth of warm-up         [default: 2]
-  --workers N      threads of the runtime                      [default: 2]
-  --fiber          run each call in a fiber of its own instead of on the reader
+  --workers N      threads of the server's and of the callers' runtime [default: 1]
+  --local          run each call in a fiber of its own on the connection's worker
+  --fiber          run each call in a fiber of its own on any worker; without either it runs on the reader
   --help           this text
 ";
 
@@ -63,12 +65,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = Runtime::builder()
-        .workers(options.workers)
-        .build()
-        .map_err(|error| format!("the runtime does not start: {error}"))
-        .and_then(|runtime| runtime.block_on(move || run(options)));
-    match outcome {
+    match measure(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("echo_rpc: {message}");
@@ -77,15 +74,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<(), String> {
-    let server = Server::builder()
-        .service(Echo(options.dispatch))
-        .limits(ServerLimits::default())
-        .bind(([127, 0, 0, 1], 0).into())
-        .map_err(|error| format!("listening failed: {error}"))?
-        .spawn();
+fn measure(options: Options) -> Result<(), String> {
+    let runtime = |name| {
+        let built = Runtime::builder().workers(options.workers).name(name).build();
+        built.map_err(|error| format!("the runtime does not start: {error}"))
+    };
+    let (serving, calling) = (runtime("server")?, runtime("callers")?);
+    let server = serving
+        .block_on(move || {
+            let server = Server::builder().service(Echo(options.dispatch)).limits(ServerLimits::default());
+            Ok(server.bind(([127, 0, 0, 1], 0).into())?.spawn())
+        })
+        .map_err(|error: std::io::Error| format!("listening failed: {error}"))?;
+    let address = server.local_addr();
+    let outcome = calling.block_on(move || call(options, address));
+    serving.block_on(move || server.shutdown(time::now() + Duration::from_secs(1)));
+    outcome
+}
+
+fn call(options: Options, address: SocketAddr) -> Result<(), String> {
     let channels: Vec<_> =
-        (0..options.channels).map(|_| Channel::new(server.local_addr(), ChannelConfig::default())).collect();
+        (0..options.channels).map(|_| Channel::new(address, ChannelConfig::default())).collect();
     let payload = Bytes::from(vec![7; options.payload]);
 
     let start = time::now();
@@ -118,7 +127,6 @@ fn run(options: Options) -> Result<(), String> {
     for channel in &channels {
         channel.close();
     }
-    server.shutdown(time::now() + Duration::from_secs(1));
 
     latencies_ns.sort_unstable();
     let at = |share: f64| {
@@ -126,7 +134,7 @@ fn run(options: Options) -> Result<(), String> {
         f64::from(latencies_ns.get(index).copied().unwrap_or(0)) / 1000.0
     };
     println!(
-        "{} callers, {} connections, {} B, {:?} dispatch, {} workers, {} s, loopback, {} build",
+        "{} callers, {} connections, {} B, {:?} dispatch, {} worker(s) a side, {} s, loopback, {} build",
         options.callers,
         options.channels,
         options.payload,
@@ -153,7 +161,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
         channels: 1,
         payload: 64,
         seconds: 2,
-        workers: 2,
+        workers: 1,
         dispatch: Dispatch::Inline,
     };
     while let Some(flag) = args.next() {
@@ -169,6 +177,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
             "--payload" => options.payload = number(0)?,
             "--seconds" => options.seconds = number(1)? as u64,
             "--workers" => options.workers = number(1)?,
+            "--local" => options.dispatch = Dispatch::Local,
             "--fiber" => options.dispatch = Dispatch::Fiber,
             _ => return Err(format!("unknown argument {flag}")),
         }

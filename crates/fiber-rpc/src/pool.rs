@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fiber_runtime::{Handle, time};
+use fiber_runtime::{FiberBuilder, Handle, time};
 use rustc_hash::FxHashMap;
 
 use crate::channel::{Channel, ChannelConfig};
@@ -124,7 +124,8 @@ impl Pool {
         let (channel, sweep) = shared.state.update_if(|state| (shared.choose(state, peer), false));
         if sweep {
             let shared = Arc::clone(shared);
-            drop(shared.runtime.clone().spawn(move || shared.sweep_until_closed()));
+            let (runtime, builder) = (shared.runtime.clone(), FiberBuilder::new().name("rpc pool sweeper"));
+            drop(runtime.spawn_with(builder, move || shared.sweep_until_closed()));
         }
         channel
     }

@@ -14,7 +14,10 @@ pub enum Dispatch {
     /// On the fiber that reads the connection, before the next frame is decoded: no switch, no allocation, and order is
     /// kept. The method must not block, as it would hold up every other call of its connection.
     Inline,
-    /// In a fiber of its own, which may block; calls of one connection then run at the same time and end in any order.
+    /// In a fiber of its own on the connection's worker. It may block; calls of one connection then run at the same time and
+    /// end in any order. For methods that mostly wait: nothing crosses workers.
+    Local,
+    /// In a fiber of its own on any worker, as above. For methods that compute: an idle worker takes them over.
     Fiber,
 }
 

@@ -24,11 +24,14 @@ fn payloads_of_every_size_arrive_whole_in_both_directions() {
         for size in [0, 1, 127, 128, 1023, 1024, 1025, 2048, 4096, 65_535, 65_536, 200_000, 1 << 20, 10 << 20]
         {
             let payload = Bytes::from(pattern(size));
-            for method in ["echo", "inline_echo"] {
+            for method in ["echo", "local_echo", "inline_echo"] {
                 let reply = channel.call(ANY, method, payload.clone(), soon()).unwrap();
                 assert!(reply == payload, "{size} bytes through {method}");
             }
         }
+        // As large as the default limit allows.
+        let largest = Bytes::from(pattern(64 << 20));
+        assert!(channel.call(ANY, "inline_echo", largest.clone(), soon()).unwrap() == largest);
         assert_eq!(channel.stats().connects, 1);
         server.shutdown(soon());
     });
@@ -44,7 +47,7 @@ fn many_calls_share_one_connection_and_none_gets_another_ones_reply() {
                 let channel = channel.clone();
                 spawn(move || {
                     for round in 0..40 {
-                        let method = if round % 2 == 0 { "echo" } else { "inline_echo" };
+                        let method = ["echo", "local_echo", "inline_echo"][round % 3];
                         let payload = Bytes::from(format!("caller {caller}, round {round}"));
                         assert_eq!(channel.call(ANY, method, payload.clone(), soon()).unwrap(), payload);
                     }
@@ -220,7 +223,7 @@ fn one_way_to_an_unknown_service_is_dropped_and_the_connection_survives() {
 fn payload_above_the_limit_is_refused_before_it_is_sent() {
     run(1, || {
         let server = serve(ServerLimits::default());
-        let mut config = quick();
+        let mut config = patient();
         config.frame.max_payload = 1000;
         let channel = fiber_rpc::Channel::new(server.local_addr(), config);
         let error = channel.call(ANY, "echo", Bytes::from(vec![0; 1001]), soon()).unwrap_err();
@@ -283,7 +286,7 @@ fn channels_limit_on_calls_is_not_sent() {
         let server = serve(ServerLimits::default());
         let channel = fiber_rpc::Channel::new(
             server.local_addr(),
-            fiber_rpc::ChannelConfig { max_calls: 1, ..quick() },
+            fiber_rpc::ChannelConfig { max_calls: 1, ..patient() },
         );
         let first = spawn({
             let channel = channel.clone();

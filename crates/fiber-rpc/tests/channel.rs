@@ -54,7 +54,7 @@ fn peer_that_closes_ends_calls_as_unknown_and_the_channel_reconnects() {
                 }
             }
         });
-        let channel = Channel::new(address, quick());
+        let channel = Channel::new(address, patient());
         let error = channel.call(ANY, "echo", Bytes::new(), soon()).unwrap_err();
         assert!(
             matches!(&error, CallError::OutcomeUnknown { reason: Unknown::ConnectionLost { .. }, .. }),
@@ -83,8 +83,7 @@ fn reset_ends_calls_as_unknown() {
                 drop(listener);
             }
         });
-        let channel =
-            Channel::new(address, ChannelConfig { health: ChannelConfig::default().health, ..quick() });
+        let channel = Channel::new(address, patient());
         let caller = spawn({
             let (channel, called) = (channel.clone(), Arc::clone(&called));
             move || {
@@ -172,7 +171,9 @@ fn peer_that_stops_answering_goes_from_healthy_over_probing_to_disconnected() {
 fn idle_connection_is_kept_by_pings() {
     run(1, || {
         let server = serve(ServerLimits { idle_timeout: millis(300), ..ServerLimits::default() });
-        let channel = Channel::new(server.local_addr(), quick());
+        let mut config = patient();
+        config.health.heartbeat_interval = millis(60);
+        let channel = Channel::new(server.local_addr(), config);
         channel.connect();
         // Twelve heartbeats of 60 ms are more than two idle timeouts.
         eventually("twelve pings", || channel.stats().pings >= 12);
@@ -186,7 +187,7 @@ fn refused_connect_fails_calls_at_once_and_a_server_that_comes_back_is_found() {
     run(1, || {
         let (listener, address) = listen();
         drop(listener);
-        let channel = Channel::new(address, quick());
+        let channel = Channel::new(address, patient());
         let begin = time::now();
         let error = channel.call(ANY, "echo", Bytes::new(), soon()).unwrap_err();
         assert!(matches!(&error, CallError::NotSent { reason: NotSent::Disconnected { .. }, .. }), "{error}");
@@ -204,8 +205,7 @@ fn refused_connect_fails_calls_at_once_and_a_server_that_comes_back_is_found() {
 fn outbox_of_a_peer_that_reads_nothing_stays_bounded_and_refuses_as_not_sent() {
     run(1, || {
         let (_listener, address) = listen();
-        let config =
-            ChannelConfig { health: ChannelConfig::default().health, outbox_bytes: 1 << 20, ..quick() };
+        let config = ChannelConfig { outbox_bytes: 1 << 20, ..patient() };
         let channel = Channel::new(address, config);
         channel.connect();
         assert!(channel.wait_state(ChannelState::Probing, soon()));
@@ -233,8 +233,7 @@ fn outbox_of_a_peer_that_reads_nothing_stays_bounded_and_refuses_as_not_sent() {
 fn calls_to_a_stopped_peer_end_by_their_deadline_and_say_whether_they_were_sent() {
     run(2, || {
         let (_listener, address) = listen();
-        let channel =
-            Channel::new(address, ChannelConfig { health: ChannelConfig::default().health, ..quick() });
+        let channel = Channel::new(address, patient());
         channel.connect();
         assert!(channel.wait_state(ChannelState::Probing, soon()));
         let begin = time::now();
@@ -318,8 +317,7 @@ fn peer_that_goes_away_finishes_its_calls_and_gets_no_new_ones() {
                 }
             }
         });
-        let channel =
-            Channel::new(address, ChannelConfig { health: ChannelConfig::default().health, ..quick() });
+        let channel = Channel::new(address, patient());
         let caller = spawn({
             let channel = channel.clone();
             move || channel.call(ANY, "echo", Bytes::new(), soon())
@@ -352,8 +350,7 @@ fn malformed_frame_from_a_server_costs_the_connection_and_nothing_else() {
             second.send(&response(call.header.call_id, b"fine"));
             while second.receive().is_some() {}
         });
-        let channel =
-            Channel::new(address, ChannelConfig { health: ChannelConfig::default().health, ..quick() });
+        let channel = Channel::new(address, patient());
         let error = channel.call(ANY, "echo", Bytes::new(), soon()).unwrap_err();
         assert!(error.to_string().contains("malformed frame"), "{error}");
         let mut outcome = Err(error);

@@ -111,7 +111,7 @@ fn dead_peer_gets_one_channel_and_calls_fail_at_once() {
         server.shutdown(soon());
         drop(server);
         let pool =
-            Pool::new(PoolConfig { channel: quick(), calls_per_connection: 0, ..PoolConfig::default() });
+            Pool::new(PoolConfig { channel: patient(), calls_per_connection: 0, ..PoolConfig::default() });
         let begin = time::now();
         for _ in 0..50 {
             assert!(pool.channel(address).call(ANY, "echo", Bytes::new(), soon()).unwrap_err().is_not_sent());

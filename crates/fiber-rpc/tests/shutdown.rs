@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use fiber_rpc::frame::Kind;
 use fiber_rpc::{Channel, ChannelState, Code, Server, ServerLimits, ShutdownReport};
-use fiber_runtime::{spawn, time};
+use fiber_runtime::{Runtime, spawn, time};
 use support::*;
 
 const CLEAN: ShutdownReport = ShutdownReport { abandoned_calls: 0, cut_connections: 0 };
@@ -51,12 +51,12 @@ fn serve_returns_after_shutdown_and_the_address_is_free() {
         let handle = server.handle();
         let serving = spawn(move || server.serve());
         let address = handle.local_addr();
-        Channel::new(address, quick()).call(ANY, "echo", Bytes::new(), soon()).unwrap();
+        Channel::new(address, patient()).call(ANY, "echo", Bytes::new(), soon()).unwrap();
         handle.shutdown(soon());
         serving.join().unwrap();
         drop(handle);
         let again = Server::builder().service(Any::default()).bind(address).unwrap().spawn();
-        Channel::new(address, quick()).call(ANY, "echo", Bytes::new(), soon()).unwrap();
+        Channel::new(address, patient()).call(ANY, "echo", Bytes::new(), soon()).unwrap();
         again.shutdown(soon());
     });
 }
@@ -106,4 +106,28 @@ fn new_calls_of_a_peer_that_stays_are_answered_with_unavailable() {
         assert_eq!(peer.receive(), None);
         assert_eq!(stopping.join().unwrap().cut_connections, 1);
     });
+}
+
+#[test]
+fn runtime_stops_although_channels_and_servers_are_open() {
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let (server, channel, caller) = runtime.block_on(|| {
+        let server = serve(ServerLimits::default());
+        let channel = channel(&server);
+        let caller = spawn({
+            let channel = channel.clone();
+            move || channel.call(ANY, "sleep", Bytes::from("60000"), time::now() + millis(60_000))
+        });
+        eventually("the call runs", || server.stats().calls_running == 1);
+        (server, channel, caller)
+    });
+    let begin = std::time::Instant::now();
+    let report = runtime.stop(millis(50));
+    assert!(begin.elapsed() < millis(5000), "{:?}", begin.elapsed());
+    assert!(report.leftover.is_empty(), "{report}");
+    // Accept, connection, its writer, the call; channel, its reader, its writer; the caller.
+    assert!(report.cancelled > 0 && report.cancelled <= 8, "{report}");
+    assert!(caller.is_finished());
+    assert_eq!((server.stats().connections, server.stats().calls_running), (0, 0));
+    assert_eq!(channel.in_flight(), 0);
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::scheduler::worker::Worker;
-use crate::sys::spin::SpinLock;
+use crate::sync::Spin;
 use crate::waiter::{self, Waiter};
 
 /// How long a thread waits for work before it leaves.
@@ -43,29 +43,31 @@ where
 /// A call waiting for a thread: a pointer to a `Call<F, T>` on the caller's stack, and how to run it.
 struct Job {
     call: *const (),
-    run: unsafe fn(*const ()),
+    /// Also counts the call as done, before the caller goes on.
+    run: unsafe fn(*const (), &AtomicU64),
 }
 
 // SAFETY: a job is made from a `Call` whose closure and result are `Send`, and the caller waits for its end.
 unsafe impl Send for Job {}
 
 struct Call<F, T> {
-    body: SpinLock<Option<F>>,
-    result: SpinLock<Option<Result<T, Box<dyn Any + Send>>>>,
+    body: Spin<Option<F>>,
+    result: Spin<Option<Result<T, Box<dyn Any + Send>>>>,
     done: AtomicBool,
-    caller: SpinLock<Option<Waiter>>,
+    caller: Spin<Option<Waiter>>,
 }
 
 impl<F: FnOnce() -> T, T> Call<F, T> {
     /// # Safety
     /// `call` points to a `Call<F, T>` whose caller waits for `done`.
-    unsafe fn run(call: *const ()) {
+    unsafe fn run(call: *const (), count: &AtomicU64) {
         // SAFETY: the caller's promise.
         let this = unsafe { &*call.cast::<Self>() };
-        let body = this.body.with(Option::take).expect("a call runs once");
+        let body = this.body.lock(Option::take).expect("a call runs once");
         let result = catch_unwind(AssertUnwindSafe(body));
-        this.result.with(|slot| *slot = Some(result));
-        let caller = this.caller.with(Option::take).expect("the caller is stored before the call is queued");
+        this.result.lock(|slot| *slot = Some(result));
+        let caller = this.caller.lock(Option::take).expect("the caller is stored before the call is queued");
+        count.fetch_add(1, Ordering::Relaxed);
         // Release pairs with the Acquire in `Pool::run`. After this store the call may be gone.
         this.done.store(true, Ordering::Release);
         caller.wake();
@@ -82,7 +84,7 @@ struct Queue {
 }
 
 struct Inner {
-    queue: SpinLock<Queue>,
+    queue: Spin<Queue>,
     max_threads: usize,
     max_jobs: usize,
     name: String,
@@ -105,7 +107,7 @@ impl Pool {
         };
         Pool {
             inner: Arc::new(Inner {
-                queue: SpinLock::new(queue),
+                queue: Spin::new(queue),
                 max_threads: config.blocking_threads,
                 max_jobs: config.blocking_queue,
                 name: format!("{}-blocking", config.name),
@@ -116,12 +118,12 @@ impl Pool {
 
     /// Threads alive.
     pub(crate) fn threads(&self) -> u64 {
-        self.inner.queue.with(|queue| queue.threads as u64)
+        self.inner.queue.lock(|queue| queue.threads as u64)
     }
 
     /// Calls waiting for a thread.
     pub(crate) fn queued(&self) -> u64 {
-        self.inner.queue.with(|queue| queue.jobs.len() as u64)
+        self.inner.queue.lock(|queue| queue.jobs.len() as u64)
     }
 
     /// Calls finished.
@@ -131,7 +133,7 @@ impl Pool {
 
     /// Lets the threads go when they have nothing left to do.
     pub(crate) fn close(&self) {
-        let idle = self.inner.queue.with(|queue| {
+        let idle = self.inner.queue.lock(|queue| {
             queue.closed = true;
             std::mem::take(&mut queue.idle)
         });
@@ -146,14 +148,14 @@ impl Pool {
         T: Send,
     {
         let call = Call {
-            body: SpinLock::new(Some(body)),
-            result: SpinLock::new(None),
+            body: Spin::new(Some(body)),
+            result: Spin::new(None),
             done: AtomicBool::new(false),
-            caller: SpinLock::new(Some(Waiter::current())),
+            caller: Spin::new(Some(Waiter::current())),
         };
         if !self.submit(&call) {
             // The pool is closed or the system has no thread to give: better here than never.
-            let body = call.body.with(Option::take).expect("a refused call has not run");
+            let body = call.body.lock(Option::take).expect("a refused call has not run");
             return body();
         }
         let mut cancelled = false;
@@ -165,7 +167,7 @@ impl Pool {
                 self.wait_out(&call.done);
             }
         }
-        let result = call.result.with(Option::take).expect("a call that is done has a result");
+        let result = call.result.lock(Option::take).expect("a call that is done has a result");
         match result {
             Ok(_) if cancelled => crate::fiber::cancel::unwind(),
             Ok(value) => value,
@@ -190,13 +192,16 @@ impl Pool {
             Full,
             Closed,
         }
+        let me = Waiter::current();
         loop {
-            let next = self.inner.queue.with(|queue| {
+            let next = self.inner.queue.lock(|queue| {
+                // A stray wake leaves this caller in the line; it must stand there once.
+                queue.waiting.retain(|waiter| *waiter != me);
                 if queue.closed {
                     return Next::Closed;
                 }
                 if queue.jobs.len() >= self.inner.max_jobs {
-                    queue.waiting.push_back(Waiter::current());
+                    queue.waiting.push_back(me.clone());
                     return Next::Full;
                 }
                 let job = Job { call: std::ptr::from_ref(call).cast(), run: Call::<F, T>::run };
@@ -220,10 +225,24 @@ impl Pool {
                 Next::Closed => return false,
                 Next::Full => {
                     if waiter::wait("room in the blocking pool", None) == waiter::Woken::Cancelled {
+                        self.leave_line(&me);
                         crate::fiber::cancel::unwind();
                     }
                 }
             }
+        }
+    }
+
+    /// A cancelled caller no longer waits for room. If the news of room has reached it already, the next one gets it.
+    #[cold]
+    fn leave_line(&self, me: &Waiter) {
+        let next = self.inner.queue.lock(|queue| {
+            let before = queue.waiting.len();
+            queue.waiting.retain(|waiter| waiter != me);
+            if queue.waiting.len() == before { queue.waiting.pop_front() } else { None }
+        });
+        if let Some(next) = next {
+            next.wake();
         }
     }
 
@@ -235,7 +254,7 @@ impl Pool {
         if started.is_ok() {
             return true;
         }
-        self.inner.queue.with(|queue| {
+        self.inner.queue.lock(|queue| {
             queue.threads -= 1;
             if queue.threads > 0 {
                 return true;
@@ -258,7 +277,7 @@ impl Inner {
         let me = std::thread::current();
         let mut waited = Duration::ZERO;
         loop {
-            let next = self.queue.with(|queue| {
+            let next = self.queue.lock(|queue| {
                 // Whoever wakes a thread takes it off the list; one that wakes by itself does so here.
                 queue.idle.retain(|thread| thread.id() != me.id());
                 match queue.jobs.pop_front() {
@@ -280,8 +299,7 @@ impl Inner {
                         waiter.wake();
                     }
                     // SAFETY: the job's caller waits for it.
-                    unsafe { (job.run)(job.call) };
-                    self.done.fetch_add(1, Ordering::Relaxed);
+                    unsafe { (job.run)(job.call, &self.done) };
                 }
                 Next::Wait => {
                     let began = Instant::now();

@@ -21,6 +21,16 @@ pub(crate) enum Waiter {
     Thread(Thread),
 }
 
+impl PartialEq for Waiter {
+    fn eq(&self, other: &Waiter) -> bool {
+        match (self, other) {
+            (Waiter::Fiber(one), Waiter::Fiber(other)) => one == other,
+            (Waiter::Thread(one), Waiter::Thread(other)) => one.id() == other.id(),
+            (Waiter::Fiber(_), Waiter::Thread(_)) | (Waiter::Thread(_), Waiter::Fiber(_)) => false,
+        }
+    }
+}
+
 /// Why [`wait`] returned.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

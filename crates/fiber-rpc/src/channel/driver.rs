@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fiber_runtime::net::TcpStream;
-use fiber_runtime::{spawn_local, time};
+use fiber_runtime::{FiberBuilder, time};
 
 use super::connection::{Connection, Events, Item};
 use super::{Counters, Shared};
@@ -58,11 +58,12 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream, health: &mut Health, backoff: 
     let mut ending =
         Ending { shared, connection: &connection, cause: Disconnect::FiberEnded.to_string().into() };
     // Reader, writer and driver share a worker: see `crate::connection`.
-    let reader = spawn_local({
+    let name = |what| FiberBuilder::new().name(format!("rpc {what} of the channel to {}", shared.peer));
+    let reader = name("reader").spawn_local({
         let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
         move || connection.read(&shared)
     });
-    let writer = spawn_local({
+    let writer = name("writer").spawn_local({
         let connection = Arc::clone(&connection);
         move || connection.write()
     });

@@ -9,6 +9,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use fiber_runtime::FiberBuilder;
+
 use super::connection::Connection;
 use super::{Counters, Shared, driver};
 use crate::error::NotSent;
@@ -61,7 +63,8 @@ impl Shared {
         });
         if start {
             let shared = Arc::clone(self);
-            drop(self.runtime.spawn(move || driver::run(&shared)));
+            let builder = FiberBuilder::new().name(format!("rpc channel to {}", self.peer));
+            drop(self.runtime.spawn_with(builder, move || driver::run(&shared)));
         }
     }
 

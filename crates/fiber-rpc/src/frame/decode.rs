@@ -14,8 +14,12 @@ const MIN_READ: usize = 4 << 10;
 const MAX_READ: usize = 64 << 10;
 /// A payload above this size gets memory of its own and is read straight into it.
 const LARGE_PAYLOAD: usize = 32 << 10;
-/// Bytes asked for by a read inside a large payload.
-const MAX_LARGE_READ: usize = 1 << 20;
+/// Bytes asked for by a read inside a large payload: the bounds between which the size follows what the socket gives, as
+/// the room for a read is zeroed first.
+const MIN_LARGE_READ: usize = 16 << 10;
+const MAX_LARGE_READ: usize = 512 << 10;
+/// Memory reserved ahead of the bytes of a large payload. It is not touched, so not resident, before they arrive.
+const RESERVE_AHEAD: usize = 1 << 20;
 /// A header length below 2^32 takes at most this many bytes.
 const MAX_VARINT: usize = 5;
 
@@ -55,8 +59,8 @@ enum State {
 /// [`next_frame`](Self::next_frame) until it says `None`: an incomplete frame is a value, not an error.
 ///
 /// # Invariants
-/// - The memory held is at most twice the bytes that arrived and were not yet taken, plus one read; a header alone, whatever
-///   it announces, takes none.
+/// - The memory held is at most twice the bytes that arrived and were not yet taken, plus 1 MiB and one read, whatever a
+///   header announces.
 ///
 /// ```
 /// use fiber_rpc::frame::{Decoded, Decoder, FrameLimits};
@@ -74,12 +78,19 @@ pub struct Decoder {
     limits: FrameLimits,
     state: State,
     read_size: usize,
+    large_read_size: usize,
 }
 
 impl Decoder {
     /// An empty decoder; it takes no memory before the first byte.
     pub fn new(limits: FrameLimits) -> Decoder {
-        Decoder { buffer: BytesMut::new(), limits, state: State::Head, read_size: MIN_READ }
+        Decoder {
+            buffer: BytesMut::new(),
+            limits,
+            state: State::Head,
+            read_size: MIN_READ,
+            large_read_size: MIN_LARGE_READ,
+        }
     }
 
     /// One `read` into the buffer. `Ok(0)` is the end of the stream.
@@ -87,7 +98,11 @@ impl Decoder {
         if let State::Large { size, body, .. } = &mut self.state {
             take_part(&mut self.buffer, body, *size);
             if body.len() < *size {
-                return read_large(source, body, *size);
+                let room = self.large_read_size.min(*size - body.len());
+                let read = read_large(source, body, room, *size)?;
+                let next = if read == room { room * 2 } else { read };
+                self.large_read_size = next.clamp(MIN_LARGE_READ, MAX_LARGE_READ);
+                return Ok(read);
             }
         }
         let filled = self.buffer.len();
@@ -207,21 +222,21 @@ fn take_part(buffer: &mut BytesMut, body: &mut Vec<u8>, size: usize) {
     }
 }
 
-/// One `read` into `body`, at most as much as is there already: memory follows the bytes and not the header.
-fn read_large(source: &mut impl Read, body: &mut Vec<u8>, size: usize) -> io::Result<usize> {
+/// One `read` of up to `room` bytes into `body`.
+fn read_large(source: &mut impl Read, body: &mut Vec<u8>, room: usize, size: usize) -> io::Result<usize> {
     let filled = body.len();
-    let step = filled.clamp(LARGE_PAYLOAD, MAX_LARGE_READ).min(size - filled);
-    reserve(body, step, size);
-    body.resize(filled + step, 0);
+    reserve(body, room, size);
+    body.resize(filled + room, 0);
     let result = source.read(&mut body[filled..]);
     body.truncate(filled + *result.as_ref().unwrap_or(&0));
     result
 }
 
-/// Makes room for `more` bytes by doubling, but never beyond the payload's size.
+/// Makes room for `more` bytes: a fixed amount ahead or double of what arrived, but never beyond the payload's size.
 fn reserve(body: &mut Vec<u8>, more: usize, size: usize) {
     if body.capacity() - body.len() < more {
-        body.reserve_exact(more.max(body.len()).min(size - body.len()));
+        let ahead = more.max(body.len()).max(RESERVE_AHEAD);
+        body.reserve_exact(ahead.min(size - body.len()));
     }
 }
 

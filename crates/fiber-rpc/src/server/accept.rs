@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fiber_runtime::net::TcpStream;
-use fiber_runtime::{spawn, time, yield_now};
+use fiber_runtime::{FiberBuilder, time, yield_now};
 
 use super::{Shared, Stage, connection};
 use crate::backoff::{Backoff, BackoffConfig, random_seed};
@@ -25,7 +25,10 @@ pub(super) fn run(shared: &Arc<Shared>) {
             Ok((stream, peer)) => {
                 backoff.reset();
                 match connection::admit(shared, &stream, peer) {
-                    Ok(admitted) => drop(spawn(move || admitted.run())),
+                    Ok(admitted) => {
+                        let builder = FiberBuilder::new().name(format!("rpc connection of {peer}"));
+                        drop(builder.spawn(move || admitted.run()));
+                    }
                     Err(status) => refuse(stream, status),
                 }
                 // New connections start before the next one is accepted.

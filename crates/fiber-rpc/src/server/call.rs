@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
-use fiber_runtime::{spawn, time};
+use fiber_runtime::{FiberBuilder, time};
 
 use super::Shared;
 use super::connection::{Connection, Reply};
@@ -79,15 +79,21 @@ impl Call {
                     connection.push(Reply::Response { call_id: header.call_id, result: fit(shared, result) });
                 }
             }
-            Dispatch::Fiber => {
+            dispatch @ (Dispatch::Local | Dispatch::Fiber) => {
                 let bytes = payload.len();
                 let call = Call::admit(shared, connection, header.call_id, one_way, bytes)?;
                 let (service, method) = (Arc::clone(service), header.method_name.clone());
-                // It may start on another worker; its reply comes back through the outbox.
-                drop(spawn(move || {
+                let body = move || {
                     let method = std::str::from_utf8(&method).expect("the reader checked the name");
                     call.run(&*service, &cx, method, payload);
-                }));
+                };
+                // Wherever it runs, its reply comes back through the outbox.
+                let builder = FiberBuilder::new().name("rpc call");
+                drop(if dispatch == Dispatch::Local {
+                    builder.spawn_local(body)
+                } else {
+                    builder.spawn(body)
+                });
             }
         }
         Ok(())

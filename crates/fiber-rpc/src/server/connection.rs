@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fiber_runtime::net::TcpStream;
-use fiber_runtime::{spawn_local, time, yield_now};
+use fiber_runtime::{FiberBuilder, time, yield_now};
 
 use super::call::Call;
 use super::{Shared, Stage};
@@ -134,7 +134,8 @@ impl Admitted {
     /// Body of the connection's reader fiber.
     pub(super) fn run(self) {
         let (shared, connection) = (&self.shared, &self.connection);
-        let writer = spawn_local({
+        let builder = FiberBuilder::new().name(format!("rpc writer of {}", connection.peer));
+        let writer = builder.spawn_local({
             let connection = Arc::clone(connection);
             move || connection.write()
         });

@@ -1,10 +1,10 @@
 //! Servers: accept, decode, dispatch, reply.
 //!
 //! ```text
-//!  accept fiber ──► one reader fiber per connection ──► Inline: the method runs here ───────────┐
-//!                        (decodes, checks limits)  └──► Fiber: the method runs in its own fiber ─┤
-//!                                                                                              ▼
-//!                   socket ◄── writer fiber of the connection ◄───────────────────────── outbox of replies
+//!  accept fiber ──► reader fiber of each connection ──► Inline: the method runs here ──────────────────┐
+//!                     (decodes, checks limits)     └──► Local, Fiber: the method runs in its own fiber ─┤
+//!                                                                                                      ▼
+//!                   socket ◄── writer fiber of the connection ◄────────────────────────── outbox of replies
 //! ```
 //!
 //! Everything that is ready in the read buffer is handled before one write goes out. When a peer does not read its
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fiber_runtime::net::TcpListener;
-use fiber_runtime::{spawn, time};
+use fiber_runtime::{FiberBuilder, time};
 use rustc_hash::FxHashMap;
 
 pub use self::limits::ServerLimits;
@@ -192,7 +192,8 @@ impl Server {
     /// As [`serve`](Self::serve), in a fiber of the current runtime.
     pub fn spawn(self) -> ServerHandle {
         let handle = self.handle();
-        drop(spawn(move || self.serve()));
+        let builder = FiberBuilder::new().name(format!("rpc server on {}", self.local_addr()));
+        drop(builder.spawn(move || self.serve()));
         handle
     }
 }

@@ -55,13 +55,17 @@ impl Service for Any {
     }
 
     fn dispatch(&self, method: &str) -> Dispatch {
-        if method.starts_with("inline") { Dispatch::Inline } else { Dispatch::Fiber }
+        match method {
+            _ if method.starts_with("inline") => Dispatch::Inline,
+            _ if method.starts_with("local") => Dispatch::Local,
+            _ => Dispatch::Fiber,
+        }
     }
 
     fn call(&self, cx: &CallContext, method: &str, payload: Bytes) -> Result<Bytes, Status> {
         self.started.fetch_add(1, Ordering::SeqCst);
         match method {
-            "echo" | "inline_echo" => Ok(payload),
+            "echo" | "inline_echo" | "local_echo" => Ok(payload),
             // The payload is a number of milliseconds.
             "sleep" => {
                 let text = String::from_utf8(payload.to_vec()).unwrap();
@@ -118,6 +122,11 @@ pub fn quick() -> ChannelConfig {
         seed: Some(1),
         ..ChannelConfig::default()
     }
+}
+
+/// As [`quick`], but with the default intervals of health: on a busy machine an answer may take longer than `quick` waits.
+pub fn patient() -> ChannelConfig {
+    ChannelConfig { health: HealthConfig::default(), ..quick() }
 }
 
 pub fn channel(server: &ServerHandle) -> Channel {

@@ -17,8 +17,10 @@ pub use stop::StopReport;
 
 use crate::fiber::{FiberBuilder, JoinHandle, Placement, SpawnOptions, Spawner, spawn_unchecked};
 use crate::metrics::Metrics;
+use crate::scheduler::port::State;
 use crate::scheduler::shared::{Shared, SharedRef};
-use crate::scheduler::worker::Worker;
+use crate::scheduler::worker::{Entered, Worker};
+use crate::stack::overflow::AlternateStack;
 
 /// How long dropping a runtime waits for its fibers before it cancels them.
 const DROP_DEADLINE: Duration = Duration::from_millis(100);
@@ -179,22 +181,23 @@ impl<T> Drop for AbortOnUnwind<T> {
 /// The caller's worker while a thread drives it.
 struct Driving<'a> {
     caller: &'a CallerWorker,
-    _entered: crate::scheduler::worker::Entered<'a>,
+    _entered: Entered<'a>,
+    _alternate: AlternateStack,
 }
 
 impl CallerWorker {
     fn drive(&self) -> Driving<'_> {
-        crate::stack::overflow::install();
         self.driven.set(true);
+        let alternate = AlternateStack::for_this_thread();
         let entered = self.worker.enter();
-        self.worker.port().set_state(crate::scheduler::port::State::Running);
-        Driving { caller: self, _entered: entered }
+        self.worker.port().set_state(State::Running);
+        Driving { caller: self, _entered: entered, _alternate: alternate }
     }
 }
 
 impl Drop for Driving<'_> {
     fn drop(&mut self) {
-        self.caller.worker.port().set_state(crate::scheduler::port::State::Away);
+        self.caller.worker.port().set_state(State::Away);
         self.caller.driven.set(false);
     }
 }

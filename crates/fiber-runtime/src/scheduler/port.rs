@@ -24,8 +24,8 @@ use super::inbox::Inbox;
 use super::running::Running;
 use crate::fiber::header::Header;
 use crate::metrics::Counters;
+use crate::sync::Spin;
 use crate::sys;
-use crate::sys::spin::SpinLock;
 
 /// What a worker is doing, as far as wakers care.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +64,7 @@ pub(crate) enum Control {
     /// `fd` is being closed: its waiters end with an error.
     Closing(i32),
     /// Put the descriptions of this worker's fibers at this index.
-    Report(usize, Arc<SpinLock<Vec<Option<Vec<String>>>>>),
+    Report(usize, Arc<Spin<Vec<Option<Vec<String>>>>>),
 }
 
 struct ControlNode {
@@ -99,12 +99,12 @@ struct Ports {
     free: Vec<&'static Port>,
 }
 
-static PORTS: SpinLock<Ports> = SpinLock::new(Ports { all: Vec::new(), free: Vec::new() });
+static PORTS: Spin<Ports> = Spin::new(Ports { all: Vec::new(), free: Vec::new() });
 
 impl Port {
     /// A port nobody else has.
     pub(crate) fn acquire() -> &'static Port {
-        let port = PORTS.with(|ports| ports.free.pop()).unwrap_or_else(|| {
+        let port = PORTS.lock(|ports| ports.free.pop()).unwrap_or_else(|| {
             let fresh = Box::leak(Box::new(Port {
                 inbox: CachePadded::new(Inbox::new()),
                 state: CachePadded::new(AtomicU8::new(State::Away as u8)),
@@ -116,7 +116,7 @@ impl Port {
                 counters: CachePadded::new(Counters::default()),
                 running: Running::new(),
             }));
-            PORTS.with(|ports| {
+            PORTS.lock(|ports| {
                 fresh.serial = ports.all.len() as u64 + 1;
                 let fresh: &'static Port = fresh;
                 ports.all.push(fresh);
@@ -130,13 +130,13 @@ impl Port {
 
     /// Gives the port back. Its worker has ended and delivered what was in the inbox.
     pub(crate) fn release(&'static self) {
-        PORTS.with(|ports| ports.free.push(self));
+        PORTS.lock(|ports| ports.free.push(self));
     }
 
     /// Calls `each` on every staffed port whose bit is set in `mask` (bit `serial % 32`).
     pub(crate) fn for_each_in_mask(mask: u32, mut each: impl FnMut(&'static Port)) {
         let mut at = 0;
-        while let Some(port) = PORTS.with(|ports| ports.all.get(at).copied()) {
+        while let Some(port) = PORTS.lock(|ports| ports.all.get(at).copied()) {
             if mask & port.mask_bit() != 0 && port.staffed.load(Ordering::Acquire) {
                 each(port);
             }

@@ -251,7 +251,7 @@ impl Worker {
             Control::Closing(fd) => self.close_descriptor(fd),
             Control::Report(index, answers) => {
                 let fibers = Some(self.leftovers());
-                answers.with(|answers| {
+                answers.lock(|answers| {
                     if let Some(answer) = answers.get_mut(index) {
                         *answer = fibers;
                     }

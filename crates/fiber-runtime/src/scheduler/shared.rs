@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::fiber::Placement;
 use crate::fiber::header::Unstarted;
 use crate::metrics::{Metrics, WorkerMetrics};
+use crate::sync::Spin;
 use crate::sys;
-use crate::sys::spin::SpinLock;
 
 /// See the module's documentation.
 pub(crate) struct Shared {
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     cancelling: AtomicBool,
     /// Workers without fibers are to end.
     shutdown: AtomicBool,
-    stopper: SpinLock<Option<Thread>>,
+    stopper: Spin<Option<Thread>>,
     /// Twice the number of threads that are placing a fiber from outside, plus one when no more may.
     gate: AtomicUsize,
     spawned_outside: AtomicU64,
@@ -57,7 +57,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
-            stopper: SpinLock::new(None),
+            stopper: Spin::new(None),
             gate: AtomicUsize::new(0),
             spawned_outside: AtomicU64::new(0),
             pool,
@@ -202,7 +202,7 @@ impl Shared {
 
     /// From now on every fiber's end is told to `stopper`.
     pub(crate) fn begin_stop(&self, stopper: Thread) {
-        self.stopper.with(|slot| *slot = Some(stopper));
+        self.stopper.lock(|slot| *slot = Some(stopper));
         self.stopping.store(true, Ordering::SeqCst);
         self.notify_all();
     }
@@ -226,7 +226,7 @@ impl Shared {
     /// A fiber has ended while somebody stops the runtime.
     #[cold]
     pub(crate) fn tell_stopper(&self) {
-        if let Some(stopper) = self.stopper.with(|slot| slot.clone()) {
+        if let Some(stopper) = self.stopper.lock(|slot| slot.clone()) {
             stopper.unpark();
             // The stopper may be driving the caller's worker.
             if self.config.use_caller {
@@ -237,18 +237,18 @@ impl Shared {
 
     /// Asks every worker for the fibers it has left, and waits at most `patience` for the answers.
     pub(crate) fn ask_leftovers(&self, patience: Duration) -> Vec<String> {
-        let answers = Arc::new(SpinLock::new(vec![None; self.ports.len()]));
+        let answers = Arc::new(Spin::new(vec![None; self.ports.len()]));
         let staffed: Vec<usize> =
             (0..self.ports.len()).filter(|&worker| self.ports[worker].state() != State::Away).collect();
         for &worker in &staffed {
             self.ports[worker].send(Control::Report(worker, answers.clone()));
         }
         let began = Instant::now();
-        let complete = || answers.with(|answers| staffed.iter().all(|&worker| answers[worker].is_some()));
+        let complete = || answers.lock(|answers| staffed.iter().all(|&worker| answers[worker].is_some()));
         while !complete() && began.elapsed() < patience {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        let answers = answers.with(std::mem::take);
+        let answers = answers.lock(std::mem::take);
         let mut names = Vec::new();
         for worker in staffed {
             match answers.get(worker).cloned().flatten() {

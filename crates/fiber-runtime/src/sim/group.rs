@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fiber::{Fiber, JoinHandle, Placement, SpawnOptions, Spawner, park, spawn_unchecked};
 use crate::scheduler::worker::Worker;
-use crate::sys::spin::SpinLock;
+use crate::sync::Spin;
 
 /// The fibers of one simulated machine. Fibers belong to the group of the fiber that spawned them.
 ///
@@ -22,14 +22,14 @@ pub(crate) struct GroupCore {
     name: String,
     cancelled: AtomicBool,
     /// By number, so that a crash reaches them in the same order in every run.
-    members: SpinLock<BTreeMap<u64, Fiber>>,
+    members: Spin<BTreeMap<u64, Fiber>>,
 }
 
 impl GroupCore {
     /// A fiber joins, before it is queued. In a cancelled group it will end without starting.
     pub(crate) fn enter(&self, fiber: &Fiber) {
         let fiber = fiber.clone();
-        self.members.with(|members| members.insert(fiber.id(), fiber.clone()));
+        self.members.lock(|members| members.insert(fiber.id(), fiber.clone()));
         // SeqCst: either `cancel`, which sets the flag before it lists the members, lists this one, or we see the flag.
         if self.cancelled.load(Ordering::SeqCst) {
             fiber.cancel();
@@ -39,7 +39,7 @@ impl GroupCore {
     /// A fiber has ended.
     pub(crate) fn leave(&self, id: u64) {
         // Dropped outside the lock: it may be the last reference.
-        let _fiber = self.members.with(|members| members.remove(&id));
+        let _fiber = self.members.lock(|members| members.remove(&id));
     }
 }
 
@@ -50,7 +50,7 @@ impl Group {
             core: Arc::new(GroupCore {
                 name: name.into(),
                 cancelled: AtomicBool::new(false),
-                members: SpinLock::new(BTreeMap::new()),
+                members: Spin::new(BTreeMap::new()),
             }),
         }
     }
@@ -89,7 +89,7 @@ impl Group {
         // SeqCst: see `enter`.
         self.core.cancelled.store(true, Ordering::SeqCst);
         let me = crate::fiber::try_current();
-        let members: Vec<Fiber> = self.core.members.with(|members| members.values().cloned().collect());
+        let members: Vec<Fiber> = self.core.members.lock(|members| members.values().cloned().collect());
         for fiber in &members {
             fiber.cancel();
         }
@@ -97,7 +97,7 @@ impl Group {
             return;
         }
         let others = || {
-            self.core.members.with(|members| {
+            self.core.members.lock(|members| {
                 members
                     .values()
                     .filter(|fiber| Some(*fiber) != me.as_ref())
@@ -125,7 +125,7 @@ impl Group {
 
     /// Fibers that have not ended.
     pub fn len(&self) -> usize {
-        self.core.members.with(|members| members.len())
+        self.core.members.lock(|members| members.len())
     }
 
     /// Whether all fibers have ended.

@@ -37,6 +37,7 @@ use crate::fiber::{Placement, SpawnOptions, Spawner, spawn_unchecked};
 use crate::scheduler::port::Port;
 use crate::scheduler::shared::Shared;
 use crate::scheduler::worker::Worker;
+use crate::stack::overflow;
 
 /// One simulation, reproducible from its seed. See the [module's documentation](self).
 #[derive(Debug)]
@@ -63,11 +64,14 @@ impl Sim {
     where
         F: FnOnce() -> T,
     {
+        overflow::install();
+        crate::panic_hook::install();
         let config = Config::for_simulation();
         let port = Port::acquire();
         let fresh = Deque::new_fifo();
         let shared = Arc::new(Shared::new(config, Box::new([port]), Box::new([fresh.stealer()])));
         let worker = Worker::simulated(shared, fresh, Box::new(SimState::new(self.seed)));
+        let _alternate = overflow::AlternateStack::for_this_thread();
         let entered = worker.enter();
         let options = SpawnOptions { name: Some("main".into()), ..SpawnOptions::default() };
         // SAFETY: the fiber stays on this thread, and this function returns only after it has ended: see `finish`,

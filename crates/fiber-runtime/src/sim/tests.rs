@@ -8,14 +8,14 @@ use super::*;
 use crate::{JoinError, park, spawn, time, yield_now};
 
 fn workload() -> Vec<u64> {
-    let order = Arc::new(crate::sys::spin::SpinLock::new(Vec::new()));
+    let order = Arc::new(crate::sync::Spin::new(Vec::new()));
     let handles: Vec<_> = (0..10u64)
         .map(|n| {
             let order = order.clone();
             spawn(move || {
                 for _ in 0..5 {
                     time::sleep(Duration::from_micros(random_u64() % 100));
-                    order.with(|order| order.push(n));
+                    order.lock(|order| order.push(n));
                     yield_now();
                 }
             })
@@ -24,7 +24,7 @@ fn workload() -> Vec<u64> {
     for handle in handles {
         handle.join().unwrap();
     }
-    order.with(std::mem::take)
+    order.lock(std::mem::take)
 }
 
 #[test]
@@ -188,21 +188,21 @@ fn thousands_of_simulations_run_in_one_process() {
 #[test]
 fn sleepers_wake_in_the_order_of_their_deadlines() {
     let order = Sim::new(4).run(|| {
-        let order = Arc::new(crate::sys::spin::SpinLock::new(Vec::new()));
+        let order = Arc::new(crate::sync::Spin::new(Vec::new()));
         let handles: Vec<_> = [50u64, 10, 40, 20, 30]
             .into_iter()
             .map(|millis| {
                 let order = order.clone();
                 spawn(move || {
                     time::sleep(Duration::from_millis(millis));
-                    order.with(|order| order.push(millis));
+                    order.lock(|order| order.push(millis));
                 })
             })
             .collect();
         for handle in handles {
             handle.join().unwrap();
         }
-        order.with(std::mem::take)
+        order.lock(std::mem::take)
     });
     assert_eq!(order, [10, 20, 30, 40, 50]);
 }

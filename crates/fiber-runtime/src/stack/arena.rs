@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{CLASSES, FiberStack, GUARD, slot_size};
+use crate::sync::Spin;
 use crate::sys;
-use crate::sys::spin::SpinLock;
 
 /// A chunk reserves this many slots, at least [`MIN_CHUNK`] bytes.
 const CHUNK_SLOTS: usize = 256;
@@ -25,7 +25,7 @@ struct Chunk {
     end: usize,
 }
 
-static CHUNKS: SpinLock<[Chunk; CLASSES]> = SpinLock::new([Chunk { next: 0, end: 0 }; CLASSES]);
+static CHUNKS: Spin<[Chunk; CLASSES]> = Spin::new([Chunk { next: 0, end: 0 }; CLASSES]);
 
 /// Whether guards are markers: unknown, yes, no.
 static GUARD_KIND: AtomicU8 = AtomicU8::new(GUARD_UNKNOWN);
@@ -47,7 +47,7 @@ pub(super) fn carve(class: u8) -> io::Result<FiberStack> {
         // Huge pages would make one touched byte cost 2 MiB. Kernels without them answer EINVAL, which is as good.
         // SAFETY: the range was mapped just now and is not used yet; the advice changes neither contents nor access.
         let _ = unsafe { sys::madvise(start, length, libc::MADV_NOHUGEPAGE) };
-        CHUNKS.with(|chunks| chunks[usize::from(class)] = Chunk { next: start, end: start + length });
+        CHUNKS.lock(|chunks| chunks[usize::from(class)] = Chunk { next: start, end: start + length });
     };
     install_guard(low)?;
     let colour = (low / slot) as u8;
@@ -55,7 +55,7 @@ pub(super) fn carve(class: u8) -> io::Result<FiberStack> {
 }
 
 fn take(class: u8, slot: usize) -> Option<usize> {
-    CHUNKS.with(|chunks| {
+    CHUNKS.lock(|chunks| {
         let chunk = &mut chunks[usize::from(class)];
         (chunk.end - chunk.next >= slot).then(|| {
             let low = chunk.next;
@@ -63,6 +63,12 @@ fn take(class: u8, slot: usize) -> Option<usize> {
             low
         })
     })
+}
+
+/// Whether the kernel takes guard markers. Known once a slot has been cut.
+#[cfg(test)]
+pub(super) fn guards_are_markers() -> bool {
+    GUARD_KIND.load(Ordering::Relaxed) == GUARD_MARKER
 }
 
 fn install_guard(low: usize) -> io::Result<()> {

@@ -7,8 +7,8 @@
 use std::io;
 
 use super::{CLASSES, FiberStack, GUARD, arena, slot_size};
+use crate::sync::Spin;
 use crate::sys;
-use crate::sys::spin::SpinLock;
 
 /// Stacks of one class a worker keeps before it gives a batch away.
 const LOCAL_MAX: usize = 128;
@@ -40,7 +40,7 @@ impl StackCache {
     fn refill(&mut self, class: u8) -> io::Result<FiberStack> {
         let local = &mut self.free[usize::from(class)];
         local.reserve(LOCAL_MAX);
-        DEPOT.with(|depot| depot.take(class, local));
+        DEPOT.lock(|depot| depot.take(class, local));
         match local.pop() {
             Some(stack) => Ok(stack),
             None => arena::carve(class),
@@ -64,13 +64,13 @@ impl StackCache {
         let local = &mut self.free[usize::from(class)];
         let count = count.min(local.len());
         let bytes = count * slot_size(class);
-        if DEPOT.with(|depot| depot.reserve(bytes)) {
-            DEPOT.with(|depot| depot.warm[usize::from(class)].extend(local.drain(..count)));
+        if DEPOT.lock(|depot| depot.reserve(bytes)) {
+            DEPOT.lock(|depot| depot.warm[usize::from(class)].extend(local.drain(..count)));
         } else {
             for stack in &local[..count] {
                 empty(stack);
             }
-            DEPOT.with(|depot| depot.cold[usize::from(class)].extend(local.drain(..count)));
+            DEPOT.lock(|depot| depot.cold[usize::from(class)].extend(local.drain(..count)));
         }
     }
 }
@@ -103,7 +103,7 @@ struct Depot {
     warm_bytes: usize,
 }
 
-static DEPOT: SpinLock<Depot> = SpinLock::new(Depot {
+static DEPOT: Spin<Depot> = Spin::new(Depot {
     warm: [const { Vec::new() }; CLASSES],
     cold: [const { Vec::new() }; CLASSES],
     warm_bytes: 0,

@@ -1,4 +1,4 @@
-//! The kernel, reached without libc: raw system calls by inline assembly, `errno`, and a spin lock.
+//! The kernel, reached without libc: raw system calls by inline assembly, and `errno`.
 //!
 //! The runtime *defines* libc symbols (`recv`, `send`, ...) to make blocking code cooperative, so neither the hooks
 //! nor the scheduler below them may call those symbols: they would arrive in the hooks again. Everything here goes
@@ -7,12 +7,10 @@
 //! - [`raw`] is the one place with the `syscall` / `svc` instruction.
 //! - [`calls`] wraps each call once and returns [`std::io::Result`].
 //! - [`errno`] reads and writes the calling thread's `errno`, for hooks that must keep it exact.
-//! - [`spin`] is a lock for a handful of instructions; nothing suspends or makes a system call under it.
 
 pub(crate) mod calls;
 pub(crate) mod errno;
 pub(crate) mod raw;
-pub(crate) mod spin;
 
 pub(crate) use calls::*;
 #[allow(unused_imports)]

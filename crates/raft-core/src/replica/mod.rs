@@ -33,11 +33,13 @@ mod outbox;
 mod shared;
 
 pub mod codec;
+mod rpc_transport;
 
 pub use config::ReplicaConfig;
 pub use error::{ProposeError, ReadError, ReplicaError};
 pub use handle::Replica;
 pub use observer::Observer;
+pub use rpc_transport::{RaftService, RpcTransport};
 pub use state_machine::{FrozenState, StateMachine};
 pub use status::{ReplicaCounters, ReplicaStatus};
 pub use transport::{Dropped, Transport, TransportError};
