@@ -35,6 +35,8 @@ pub struct ReplicaConfig {
     pub chunk_timeout: Duration,
     /// Events that wait for the replica. Messages beyond are dropped, proposals and reads wait.
     pub max_queued_events: usize,
+    /// Bytes of messages that wait for the replica. Messages beyond are dropped.
+    pub max_queued_bytes: usize,
     /// Commands that wait for their result. Proposals beyond are refused as overloaded.
     pub max_pending_commands: usize,
     /// Bytes of those commands; likewise.
@@ -63,6 +65,7 @@ impl ReplicaConfig {
             chunk_bytes: 1 << 20,
             chunk_timeout: Duration::from_secs(10),
             max_queued_events: 4096,
+            max_queued_bytes: 128 << 20,
             max_pending_commands: 1 << 16,
             max_pending_bytes: 256 << 20,
             max_command_bytes: 16 << 20,
@@ -84,6 +87,7 @@ impl ReplicaConfig {
             ("chunk_bytes", self.chunk_bytes as u64),
             ("chunk_timeout", self.chunk_timeout.as_nanos() as u64),
             ("max_queued_events", self.max_queued_events as u64),
+            ("max_queued_bytes", self.max_queued_bytes as u64),
             ("max_pending_commands", self.max_pending_commands as u64),
             ("max_pending_bytes", self.max_pending_bytes as u64),
             ("max_command_bytes", self.max_command_bytes as u64),

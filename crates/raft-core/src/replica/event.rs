@@ -15,7 +15,7 @@ pub(super) enum ReplicaEvent<O> {
     /// Something outside the queue has changed: writes are durable, entries are applied, or it is time to stop.
     Nudge,
     /// Messages of peers.
-    Deliver(Vec<Message>),
+    Deliver(Delivery),
     /// Commands of a client.
     Propose(Proposal<O>),
     /// A client wants to read.
@@ -32,6 +32,12 @@ pub(super) enum ReplicaEvent<O> {
     Transfer(NodeId),
     /// Start an election now.
     Campaign,
+}
+
+/// Messages and the bytes of their entries, which are counted while they wait.
+pub(super) struct Delivery {
+    pub(super) messages: Vec<Message>,
+    pub(super) bytes: usize,
 }
 
 /// Commands that want to be appended together.

@@ -7,20 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fiber_runtime::sync::channel::{
-    self, Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError,
-};
+use fiber_runtime::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use fiber_runtime::sync::{Mutex, WaitToken, oneshot};
 use fiber_runtime::{FiberBuilder, offload, sim};
 
-use crate::core::{ConfState, EntryId, Index, Message, NodeId, Restored};
+use crate::core::{Body, ConfState, Entry, EntryId, Index, Message, NodeId, Restored};
 use crate::snapshot::{SnapshotAck, SnapshotChunk, SnapshotStore, Spool};
 use crate::wal::{self, Disk, Recovered, Wal, WalConfig, WalEvent, WalJob};
 
 use super::apply::Apply;
 use super::config::ReplicaConfig;
 use super::error::{ProposeError, ReadError, ReplicaError};
-use super::event::{Proposal, ReadRequest, ReplicaEvent};
+use super::event::{Delivery, Proposal, ReadRequest, ReplicaEvent};
 use super::owner::{Owner, Parts};
 use super::pending::{Gauge, Waiting};
 use super::shared::{Shared, Watch};
@@ -225,7 +223,13 @@ impl<S: StateMachine> Replica<S> {
     /// Takes several messages from a peer, as one event.
     pub fn deliver_all(&self, messages: Vec<Message>) {
         let count = messages.len() as u64;
-        if let Err(TrySendError::Full(_)) = self.events.try_send(ReplicaEvent::Deliver(messages)) {
+        let bytes = messages.iter().map(entry_bytes).sum();
+        // Relaxed: a limit, nothing is published through it.
+        let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_taken = (queued == 0 || queued + bytes <= self.config.max_queued_bytes)
+            && self.events.try_send(ReplicaEvent::Deliver(Delivery { messages, bytes })).is_ok();
+        if !is_taken {
+            self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.shared.refused.fetch_add(count, Ordering::Relaxed);
         }
     }
@@ -275,6 +279,13 @@ impl<S: StateMachine> Replica<S> {
     pub fn stop(self) {
         self.shared.stop();
         self.shared.running.wait();
+    }
+}
+
+fn entry_bytes(message: &Message) -> usize {
+    match &message.body {
+        Body::AppendEntries(append) => append.entries.iter().map(Entry::size).sum::<usize>(),
+        _ => 0,
     }
 }
 

@@ -31,6 +31,7 @@ mod snapshots;
 mod observer;
 mod outbox;
 mod shared;
+mod ticker;
 
 pub mod codec;
 mod rpc_transport;

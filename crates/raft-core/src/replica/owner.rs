@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use bytes::Bytes;
 use fiber_runtime::sync::channel::{Receiver, Sender};
@@ -29,6 +28,7 @@ use super::pending::{Admission, Expectation};
 use super::shared::Shared;
 use super::snapshots::Transfer;
 use super::status::ReplicaCounters;
+use super::ticker::Ticker;
 use super::transport::Transport;
 
 /// Events taken from the queue at once.
@@ -60,7 +60,7 @@ pub(super) struct Owner<O, D: Disk> {
     wal: Outbox<WalJob>,
     apply: Outbox<ApplyJob<O>>,
     newest: Option<SnapshotMeta>,
-    next_tick: Instant,
+    ticker: Ticker,
     next_tag: Tag,
     persisted: Ticket,
     applied: u64,
@@ -89,7 +89,7 @@ impl<O: Send + 'static, D: Disk> Owner<O, D> {
         }
         let core = Core::new(parts.config.core.clone(), restored)?;
         let mut owner = Owner {
-            next_tick: time::now() + parts.config.tick,
+            ticker: Ticker::new(parts.config.tick, time::now()),
             config: parts.config,
             core,
             applied: parts.shared.applied(),
@@ -144,7 +144,7 @@ impl<O: Send + 'static, D: Disk> Owner<O, D> {
     fn wait(&mut self, gathered: &mut Vec<ReplicaEvent<O>>) {
         if self.unreachable.is_empty() {
             // An error is the tick, or that every handle is gone, which a nudge tells better.
-            let _ = self.events.recv_many_until(gathered, MAX_GATHERED_EVENTS, self.next_tick);
+            let _ = self.events.recv_many_until(gathered, MAX_GATHERED_EVENTS, self.ticker.next());
         } else {
             self.events.try_recv_many(gathered, MAX_GATHERED_EVENTS);
         }
@@ -167,9 +167,10 @@ impl<O: Send + 'static, D: Disk> Owner<O, D> {
     fn handle(&mut self, event: ReplicaEvent<O>) {
         match event {
             ReplicaEvent::Nudge => {}
-            ReplicaEvent::Deliver(messages) => {
-                self.counters.received += messages.len() as u64;
-                for message in messages {
+            ReplicaEvent::Deliver(delivery) => {
+                self.shared.queued_bytes.fetch_sub(delivery.bytes, Ordering::Relaxed);
+                self.counters.received += delivery.messages.len() as u64;
+                for message in delivery.messages {
                     self.core.step(Event::Message(message));
                 }
             }
@@ -235,17 +236,9 @@ impl<O: Send + 'static, D: Disk> Owner<O, D> {
         }
     }
 
-    /// One tick if it is time. After a stall (a stopped process, a busy machine) still only one: what came in during
-    /// the stall was stepped before, and the time that passed without this node is no reason for an election.
     fn tick(&mut self) {
-        let now = time::now();
-        if now < self.next_tick {
-            return;
-        }
-        self.core.step(Event::Tick);
-        self.next_tick += self.config.tick;
-        if self.next_tick <= now {
-            self.next_tick = now + self.config.tick;
+        if self.ticker.is_due(time::now()) {
+            self.core.step(Event::Tick);
         }
     }
 

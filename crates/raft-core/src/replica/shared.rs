@@ -2,7 +2,7 @@
 //! the published status, and the word that it is over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use fiber_runtime::sync::{Spin, WaitGroup, oneshot};
 
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     /// The owner could not queue something for the apply fiber and wants to hear when there is room.
     pub(super) apply_is_full: AtomicBool,
     pub(super) refused: AtomicU64,
+    /// Bytes of messages that wait for the owner.
+    pub(super) queued_bytes: AtomicUsize,
     pub(super) snapshots_sent: AtomicU64,
     pub(super) snapshots_installed: AtomicU64,
     pub(super) gauge: Arc<Gauge>,
@@ -81,6 +83,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             apply_is_full: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            queued_bytes: AtomicUsize::new(0),
             snapshots_sent: AtomicU64::new(0),
             snapshots_installed: AtomicU64::new(0),
             gauge: Arc::new(gauge),

@@ -121,15 +121,17 @@ impl Disk for RealDisk {
     type Lock = File;
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() {
-            return Ok(());
-        }
+        let missing: Vec<&Path> =
+            path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()).collect();
         std::fs::create_dir_all(path)?;
-        // The new name lives in the parent; without this a crash may forget the whole directory.
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
-            _ => self.sync_dir(Path::new(".")),
+        // A new name lives in its parent; without this a crash may forget the whole directory.
+        for dir in missing {
+            match dir.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent)?,
+                _ => self.sync_dir(Path::new("."))?,
+            }
         }
+        Ok(())
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {

@@ -133,7 +133,7 @@ fn what_is_too_much_is_refused_at_once() {
 }
 
 #[test]
-fn an_idle_node_ticks_once_per_tick_even_after_a_stall() {
+fn an_idle_leader_sends_only_heartbeats() {
     simulate(7, plain, |cluster| {
         let leader = cluster.leader();
         let before = cluster.replica(leader).status().counters.sent;
@@ -141,6 +141,28 @@ fn an_idle_node_ticks_once_per_tick_even_after_a_stall() {
         let sent = cluster.replica(leader).status().counters.sent - before;
         // Heartbeats to two peers every three ticks of 10 ms.
         assert!((50..100).contains(&sent), "{sent} messages in a second");
+        cluster.end();
+    });
+}
+
+#[test]
+fn messages_beyond_the_queue_are_dropped_and_counted() {
+    let tune = |config: &mut ReplicaConfig| config.max_queued_events = 8;
+    simulate(8, tune, |cluster| {
+        let leader = cluster.leader();
+        let replica = cluster.replica((leader + 1) % 3);
+        let status = replica.status();
+        let message = Message {
+            from: NodeId(leader as u64),
+            to: status.id,
+            term: status.term,
+            body: crate::core::Body::TimeoutNow,
+        };
+        // The owner fiber does not run between these.
+        (0..100).for_each(|_| replica.deliver(Message { term: 0, ..message.clone() }));
+        assert!(replica.status().counters.refused >= 90, "{:?}", replica.status().counters);
+        cluster.propose(cluster.leader(), &[1]).unwrap();
+        cluster.wait_equal(Some(&[1]));
         cluster.end();
     });
 }

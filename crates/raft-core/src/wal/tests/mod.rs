@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod errors;
 mod life;
+mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
