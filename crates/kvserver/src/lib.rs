@@ -10,6 +10,8 @@ pub mod config;
 
 pub mod store;
 
+pub mod node;
+
 pub mod service;
 
 pub mod clerk;
