@@ -170,13 +170,13 @@ fn peer_that_stops_answering_goes_from_healthy_over_probing_to_disconnected() {
 #[test]
 fn idle_connection_is_kept_by_pings() {
     run(1, || {
-        let server = serve(ServerLimits { idle_timeout: millis(300), ..ServerLimits::default() });
+        let server = serve(ServerLimits { idle_timeout: millis(600), ..ServerLimits::default() });
         let mut config = patient();
         config.health.heartbeat_interval = millis(60);
         let channel = Channel::new(server.local_addr(), config);
         channel.connect();
-        // Twelve heartbeats of 60 ms are more than two idle timeouts.
-        eventually("twelve pings", || channel.stats().pings >= 12);
+        // Fifteen heartbeats of 60 ms are longer than an idle timeout.
+        eventually("fifteen pings", || channel.stats().pings >= 15);
         assert_eq!((channel.state(), channel.stats().connects), (ChannelState::Healthy, 1));
         server.shutdown(soon());
     });
