@@ -102,6 +102,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// The operands that differ from fiber to fiber; everything else starts at rest.
+    #[inline(always)]
     pub(crate) fn new(
         vtable: &'static VTable,
         id: u64,
@@ -158,8 +159,9 @@ impl Header {
     pub(crate) unsafe fn release(header: NonNull<Header>) {
         // SAFETY: the caller's reference keeps the block alive up to here.
         let this = unsafe { header.as_ref() };
-        // Release pairs with the Acquire fence of whoever frees: every use of the block happens before its end.
-        if this.refs.fetch_sub(1, Ordering::Release) == 1 {
+        // The last reference, if this is it, cannot be cloned meanwhile: no need to write the count. Acquire, here and
+        // in the fence, pairs with the Release of those who gave up theirs: every use of the block precedes its end.
+        if this.refs.load(Ordering::Acquire) == 1 || this.refs.fetch_sub(1, Ordering::Release) == 1 {
             std::sync::atomic::fence(Ordering::Acquire);
             // SAFETY: that was the last reference, and `free` is the function for this block's real type.
             unsafe { (this.vtable.free)(header) }
@@ -221,8 +223,14 @@ impl<F: FnOnce() -> T, T> Block<F, T> {
         class: u8,
         group: Option<Arc<GroupCore>>,
     ) -> NonNull<Header> {
-        let header = Header::new(&Self::VTABLE, id, name, class, group);
-        let block = Box::new(Block::<F, T> { header, stage: UnsafeCell::new(Stage::Waiting(body)) });
+        // Written in place: a block is a few hundred bytes, and built elsewhere it would be copied here.
+        let mut block = Box::<Block<F, T>>::new_uninit();
+        block.write(Block {
+            header: Header::new(&Self::VTABLE, id, name, class, group),
+            stage: UnsafeCell::new(Stage::Waiting(body)),
+        });
+        // SAFETY: written just now.
+        let block = unsafe { block.assume_init() };
         NonNull::from(Box::leak(block)).cast()
     }
 

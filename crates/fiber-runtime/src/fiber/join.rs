@@ -15,6 +15,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -185,7 +186,7 @@ impl<T> JoinHandle<T> {
     pub fn join(self) -> Result<T, JoinError> {
         let complete = self.wait(None);
         debug_assert!(complete, "a wait without a deadline ends with completion");
-        self.take()
+        self.into_result()
     }
 
     /// Waits at most `timeout`. `Err(self)` gives the handle back when the fiber is still running.
@@ -195,7 +196,7 @@ impl<T> JoinHandle<T> {
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
         // A timeout that no clock can express is no timeout.
         let deadline = crate::time::now().checked_add(timeout);
-        if self.wait(deadline) { Ok(self.take()) } else { Err(self) }
+        if self.wait(deadline) { Ok(self.into_result()) } else { Err(self) }
     }
 
     /// Whether the fiber has ended, so that `join` would return at once.
@@ -218,13 +219,21 @@ impl<T> JoinHandle<T> {
         drop(self);
     }
 
-    fn take(&self) -> Result<T, JoinError> {
-        let header = self.fiber.header();
-        debug_assert!(header.join.is_complete());
+    /// Takes the result of a fiber that is complete.
+    #[inline]
+    fn into_result(self) -> Result<T, JoinError> {
         let mut result: Option<Result<T, JoinError>> = None;
-        // SAFETY: the fiber is complete, the handle exists, so the result is ours; `T` is the block's result type.
-        unsafe { (header.vtable.take)(self.fiber.pointer(), (&raw mut result).cast()) };
-        result.expect("a complete fiber has a result, and `join` takes the handle that could take it twice")
+        {
+            let header = self.fiber.header();
+            debug_assert!(header.join.is_complete());
+            // SAFETY: the fiber is complete, the handle exists, so the result is ours; `T` is the block's result type.
+            unsafe { (header.vtable.take)(self.fiber.pointer(), (&raw mut result).cast()) };
+        }
+        // The result is gone, so all that is left to drop is the reference.
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and its other field has no destructor.
+        drop(unsafe { std::ptr::read(&this.fiber) });
+        result.expect("a complete fiber has a result, and its handle takes it once")
     }
 
     /// Waits for the end even if the calling fiber is cancelled: for callers that lent the fiber their stack.
@@ -275,7 +284,8 @@ impl Drop for Withdraw<'_> {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let header = self.fiber.header();
-        if header.join.abandon() {
+        // A fiber that is complete is past looking at the word.
+        if header.join.is_complete() || header.join.abandon() {
             // SAFETY: the fiber is complete and the handle had the right to its result.
             unsafe { (header.vtable.discard)(self.fiber.pointer()) };
         }

@@ -254,6 +254,24 @@ fn unstarted_fibers_are_stolen_from_a_busy_worker() {
 }
 
 #[test]
+fn fibers_from_outside_are_stolen_from_a_worker_that_is_stuck() {
+    let runtime = runtime(2);
+    let release = Arc::new(AtomicBool::new(false));
+    let flag = release.clone();
+    let stuck = runtime.spawn_on(0, move || {
+        while !flag.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+    });
+    let handles: Vec<_> = (0..100).map(|n| runtime.spawn(move || n)).collect();
+    let sum: i32 = handles.into_iter().map(|handle| handle.join().unwrap()).sum();
+    assert_eq!(sum, 4950);
+    assert!(!stuck.is_finished());
+    release.store(true, Ordering::SeqCst);
+    stuck.join().unwrap();
+}
+
+#[test]
 fn a_dropped_handle_detaches() {
     in_runtime(1, || {
         let ran = Arc::new(AtomicBool::new(false));

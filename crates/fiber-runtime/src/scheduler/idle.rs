@@ -47,8 +47,7 @@ impl Worker {
     }
 
     fn steal(&self) -> bool {
-        let stealers = self.shared().stealers();
-        let count = stealers.len();
+        let count = self.shared().ports().len();
         for _ in 0..STEAL_ROUNDS {
             let start = thread_random() as usize % count;
             let mut again = false;
@@ -58,7 +57,7 @@ impl Worker {
                     continue;
                 }
                 let before = self.fresh.len();
-                match stealers[victim].steal_batch_and_pop(&self.fresh) {
+                match self.shared().steal(victim, &self.fresh) {
                     Steal::Success(fiber) => {
                         self.counters().stolen.add((self.fresh.len() - before) as u64 + 1);
                         self.push_ready(fiber.0);
@@ -83,7 +82,7 @@ impl Worker {
         let work = self.port().has_mail()
             || until(self)
             || (shared.is_cancelling() && !self.swept.get())
-            || (!self.alone && shared.stealers().iter().any(|stealer| !stealer.is_empty()));
+            || shared.has_fresh();
         let mut now = self.now_nanos();
         let deadline = self.next_timer.get().min(self.alarm.replace(u64::MAX));
         if !work && deadline > now {

@@ -15,7 +15,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -77,12 +77,10 @@ pub(crate) struct Port {
     inbox: CachePadded<Inbox>,
     state: CachePadded<AtomicU8>,
     control: AtomicPtr<ControlNode>,
-    /// Process-wide number, from 1; fiber ids and descriptor masks derive from it.
+    /// Process-wide number, from 1; the bit in descriptors' masks derives from it.
     serial: u64,
     /// Made when a real worker first takes the port; a simulation never sleeps.
     eventfd: OnceLock<OwnedFd>,
-    /// The next fiber number of this port; kept here so that numbers stay unique when the port changes hands.
-    next_id: AtomicU64,
     /// Whether a worker that reads control messages has the port.
     staffed: AtomicBool,
     pub(crate) counters: CachePadded<Counters>,
@@ -111,7 +109,6 @@ impl Port {
                 control: AtomicPtr::new(std::ptr::null_mut()),
                 serial: 0,
                 eventfd: OnceLock::new(),
-                next_id: AtomicU64::new(1),
                 staffed: AtomicBool::new(false),
                 counters: CachePadded::new(Counters::default()),
                 running: Running::new(),
@@ -152,14 +149,6 @@ impl Port {
     /// Whether a worker reads the control messages.
     pub(crate) fn set_staffed(&self, staffed: bool) {
         self.staffed.store(staffed, Ordering::Release);
-    }
-
-    /// A fiber number no other fiber of the process has; called by the port's worker only.
-    #[inline]
-    pub(crate) fn next_fiber_id(&self) -> u64 {
-        let id = self.next_id.load(Ordering::Relaxed);
-        self.next_id.store(id + 1, Ordering::Relaxed);
-        (self.serial << 40) | id
     }
 
     /// The eventfd, made on first use.

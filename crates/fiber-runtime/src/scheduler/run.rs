@@ -247,6 +247,7 @@ impl Worker {
         if posts > 0 {
             self.counters().posts.add(posts);
         }
+        self.take_injected();
         self.port().take_control(|message| match message {
             Control::Closing(fd) => self.close_descriptor(fd),
             Control::Report(index, answers) => {
@@ -260,11 +261,28 @@ impl Worker {
         });
     }
 
+    /// Takes the fibers that were placed here from outside to where this worker and thieves find them. One that is
+    /// alone in its runtime has no thieves, and a simulation chooses among the ready.
+    fn take_injected(&self) {
+        let injector = self.shared().injector(self.index());
+        while !injector.is_empty() {
+            let taken = if self.alone {
+                injector.steal().success().map(|fiber| self.push_ready(fiber.0))
+            } else {
+                injector.steal_batch(&self.fresh).success()
+            };
+            // Empty by now, or a thief is at it: whatever is left is seen next time.
+            if taken.is_none() {
+                return;
+            }
+        }
+    }
+
     fn receive(&self, fiber: NonNull<Header>) {
         // SAFETY: the inbox hands over a reference.
         let header = unsafe { fiber.as_ref() };
         if header.phase.get() == Phase::Unstarted {
-            // A new fiber from outside, or for this worker in particular; the reference is the runtime's.
+            // A new fiber for this worker in particular; the reference is the runtime's.
             self.push_ready(fiber);
         } else {
             let signals = header.wake.collect();

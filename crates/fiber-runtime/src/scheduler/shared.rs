@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_deque::Stealer;
+use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crossbeam_utils::CachePadded;
 
 use super::port::{Control, Port, State};
@@ -23,6 +23,9 @@ pub(crate) struct Shared {
     config: Config,
     ports: Box<[&'static Port]>,
     stealers: Box<[Stealer<Unstarted>]>,
+    /// Per worker, fibers placed there from outside that any worker may take: while the worker is stuck in a fiber,
+    /// others do.
+    injectors: Box<[Injector<Unstarted>]>,
     /// Workers that sleep or are about to; a hint, exact when nothing moves.
     idle: CachePadded<AtomicUsize>,
     /// Workers that look for work, or were woken to.
@@ -48,10 +51,12 @@ impl Shared {
     ) -> Self {
         assert_eq!(ports.len(), config.workers);
         let pool = Pool::new(&config);
+        let injectors = ports.iter().map(|_| Injector::new()).collect();
         Shared {
             config,
             ports,
             stealers,
+            injectors,
             idle: CachePadded::new(AtomicUsize::new(0)),
             searching: CachePadded::new(AtomicUsize::new(0)),
             stopping: AtomicBool::new(false),
@@ -74,15 +79,22 @@ impl Shared {
         &self.ports
     }
 
+    /// The fibers placed on worker `worker` from outside.
     #[inline]
-    pub(crate) fn stealers(&self) -> &[Stealer<Unstarted>] {
-        &self.stealers
+    pub(crate) fn injector(&self, worker: usize) -> &Injector<Unstarted> {
+        &self.injectors[worker]
     }
 
-    /// A number for a fiber spawned by a thread that is no worker. Process-wide: such threads know no port.
-    pub(crate) fn next_fiber_id(&self) -> u64 {
-        static OUTSIDE: AtomicU64 = AtomicU64::new(1);
-        OUTSIDE.fetch_add(1, Ordering::Relaxed)
+    /// Takes about half of the un-started fibers of worker `victim` into `fresh`, and one to run.
+    pub(crate) fn steal(&self, victim: usize, fresh: &Worker<Unstarted>) -> Steal<Unstarted> {
+        self.stealers[victim]
+            .steal_batch_and_pop(fresh)
+            .or_else(|| self.injectors[victim].steal_batch_and_pop(fresh))
+    }
+
+    /// Whether some worker has un-started fibers that another may take.
+    pub(crate) fn has_fresh(&self) -> bool {
+        !self.stealers.iter().all(Stealer::is_empty) || !self.injectors.iter().all(Injector::is_empty)
     }
 
     /// # Panics
@@ -96,23 +108,30 @@ impl Shared {
 
     /// Puts a fiber spawned outside on a worker: the one asked for, or the less loaded of two.
     pub(crate) fn place(&self, fiber: Unstarted, placement: Placement) {
-        let worker = match placement {
-            Placement::On(worker) => worker,
-            Placement::Anywhere | Placement::Here => self.choose(),
-        };
         // Acquire and Release pair with `begin_shutdown`: after it has seen the gate empty, no post is under way.
         if self.gate.fetch_add(2, Ordering::Acquire) & 1 == 0 {
             // Before the fiber can end: `all_ended` reads ends first.
             self.spawned_outside.fetch_add(1, Ordering::Release);
-            // SAFETY: the runtime's reference goes to the inbox, which is the first to get it.
-            unsafe { self.ports[worker].post(fiber.0) };
+            match placement {
+                // SAFETY: the runtime's reference goes to the inbox, which is the first to get it.
+                Placement::On(worker) => unsafe { self.ports[worker].post(fiber.0) },
+                Placement::Anywhere | Placement::Here => {
+                    let worker = self.choose();
+                    self.injectors[worker].push(fiber);
+                    // If the worker does not sleep, it may be stuck: then somebody else is to take the fiber.
+                    if !self.ports[worker].notify_as(State::Notified) {
+                        self.wake_searcher();
+                    }
+                }
+            }
         } else {
             fiber.abandon();
         }
         self.gate.fetch_sub(2, Ordering::Release);
     }
 
-    /// The less loaded of two workers taken at random, preferring those that somebody drives.
+    /// The less loaded of two workers taken at random, preferring one that sleeps to one that somebody drives to one
+    /// that nobody does.
     fn choose(&self) -> usize {
         let count = self.ports.len();
         if count == 1 {
@@ -125,7 +144,8 @@ impl Shared {
             let port = self.ports[worker];
             let counters = &port.counters;
             let alive = counters.started.get().saturating_sub(counters.ended.get());
-            (port.state() == State::Away, counters.ready.get() * 2 + alive)
+            let state = port.state();
+            (state == State::Away, state != State::Parked, counters.ready.get() * 2 + alive)
         };
         if load(second) < load(first) { second } else { first }
     }
@@ -282,6 +302,40 @@ impl Shared {
             blocking_queued: self.pool.queued(),
             blocking_done: self.pool.done(),
         }
+    }
+}
+
+/// Fiber numbers that a worker takes at a time.
+const ID_BLOCK: u64 = 1024;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A number for a fiber spawned by a thread that is no worker.
+pub(crate) fn next_fiber_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Numbers for a worker to give its fibers: unique in the process, and without an atomic operation for each.
+pub(super) struct IdBlock {
+    next: Cell<u64>,
+    end: Cell<u64>,
+}
+
+impl IdBlock {
+    pub(super) const fn new() -> Self {
+        IdBlock { next: Cell::new(0), end: Cell::new(0) }
+    }
+
+    #[inline]
+    pub(super) fn take(&self) -> u64 {
+        if self.next.get() == self.end.get() {
+            let start = NEXT_ID.fetch_add(ID_BLOCK, Ordering::Relaxed);
+            self.next.set(start);
+            self.end.set(start + ID_BLOCK);
+        }
+        let id = self.next.get();
+        self.next.set(id + 1);
+        id
     }
 }
 

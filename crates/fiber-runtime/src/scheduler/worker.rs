@@ -14,7 +14,7 @@ use slab::Slab;
 
 use super::port::Port;
 use super::ready::ReadyQueue;
-use super::shared::{Shared, SharedRef};
+use super::shared::{IdBlock, Shared, SharedRef};
 use crate::fiber::Placement;
 use crate::fiber::header::{Header, Phase, Unstarted};
 use crate::metrics::Counters;
@@ -56,6 +56,7 @@ pub(crate) struct Worker {
     pub(super) last_poll: Cell<u64>,
     /// Whether this worker has cancelled its fibers because the runtime cancels.
     pub(super) swept: Cell<bool>,
+    ids: IdBlock,
     clock: Clock,
     pub(super) sim: Option<Box<SimState>>,
     poller: Option<Poller>,
@@ -103,6 +104,7 @@ impl Worker {
             last_look: Cell::new(now),
             last_poll: Cell::new(now),
             swept: Cell::new(false),
+            ids: IdBlock::new(),
             clock,
             sim,
             poller,
@@ -203,7 +205,7 @@ impl Worker {
     #[inline]
     pub(crate) fn next_fiber_id(&self) -> u64 {
         match &self.sim {
-            None => self.port.next_fiber_id(),
+            None => self.ids.take(),
             Some(sim) => sim.next_fiber_id(),
         }
     }
