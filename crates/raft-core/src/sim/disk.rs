@@ -150,8 +150,19 @@ impl Inode {
         }
     }
 
+    /// Writes the dirty sectors, and no others: what a failed sync has dropped stays lost.
     fn sync(&mut self) {
-        self.durable.clone_from(&self.live);
+        if self.length_dirty {
+            self.durable.resize(self.live.len(), 0);
+        }
+        for &sector in self.dirty.keys() {
+            let start = sector * SECTOR;
+            let end = (start + SECTOR).min(self.live.len());
+            if self.durable.len() < end {
+                self.durable.resize(end, 0);
+            }
+            self.durable[start..end].copy_from_slice(&self.live[start..end]);
+        }
         self.dirty.clear();
         self.length_dirty = false;
     }

@@ -67,6 +67,22 @@ fn no_flipped_bit_loses_anything_silently() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_last_batch_of_zeros_is_not_taken_for_a_torn_write() {
+    // Sectors of zeros were written here; in the clear they would look like sectors that were not.
+    let disk = SimDisk::new(9);
+    let (mut wal, _) = open(&disk).unwrap();
+    wal.append(&[vote(1, 1, 0)]).unwrap();
+    wal.append(&[Write { entries: vec![entry(1, 1, vec![0; 2000])], ..Write::default() }]).unwrap();
+    drop(wal);
+    for byte in 1536..1536 + 2000 {
+        let damaged = disk.fork();
+        damaged.flip_bit(&first_segment(), byte, byte as u32 % 8);
+        let error = open(&damaged).map(drop).unwrap_err();
+        assert!(error.is_corruption(), "byte {byte}: {error}");
+    }
+}
+
+#[test]
 fn no_truncated_file_loses_anything_silently() {
     let (disk, model) = small_log();
     for path in segments(&disk) {
