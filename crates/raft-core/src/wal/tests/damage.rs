@@ -6,16 +6,17 @@ use super::*;
 fn small_log() -> (SimDisk, Model) {
     let disk = SimDisk::new(9);
     let mut model = Model::default();
-    let (mut wal, _) = open(&disk).unwrap();
+    let small = WalConfig { segment_bytes: 4096, fill_bytes: 1024, ..config() };
+    let (mut wal, _) = Wal::open(Arc::new(disk.clone()), dir(), small).unwrap();
     let mut zeros = entries(2, 3..=3, 0);
-    zeros.entries[0].data = Bytes::from(vec![0; 1500]);
+    zeros.entries[0].data = Bytes::from(vec![0; 600]);
     let writes = [
         vote(2, 1, 0),
-        entries(2, 1..=2, 700),
+        entries(2, 1..=2, 200),
         zeros,
         Write { snapshot: Some(meta(2, 1)), ..Write::default() },
-        entries(2, 4..=6, 300),
-        entries(2, 5..=7, 700),
+        entries(2, 4..=6, 100),
+        entries(2, 5..=7, 200),
         vote(3, 3, 4),
         entries(3, 8..=8, 30),
     ];
@@ -56,14 +57,18 @@ fn no_flipped_bit_loses_anything_silently() {
             // Every bit of used sectors is tried; in free space one bit of each byte is enough.
             let used = content[byte / 512 * 512..][..512].iter().any(|&byte| byte != 0);
             for bit in if used { 0..8 } else { 0..1 } {
-                let damaged = disk.fork();
+                // Opening a used sector changes nothing; free space that is not zero is cleared.
+                let damaged = if used { disk.clone() } else { disk.fork() };
                 damaged.flip_bit(&path, byte, bit);
                 let what = format!("bit {bit} of byte {byte} of {}", path.display());
                 refused += usize::from(!whole_or_refused(&damaged, &model, &what));
+                if used {
+                    damaged.flip_bit(&path, byte, bit);
+                }
             }
         }
     }
-    assert!(refused > 10_000, "only {refused} flips were noticed");
+    assert!(refused > 8_000, "only {refused} flips were noticed");
 }
 
 #[test]
