@@ -21,12 +21,15 @@ pub(crate) struct Profile {
     pub(crate) restart: usize,
     pub(crate) partition: usize,
     pub(crate) heal: usize,
+    pub(crate) release: usize,
     /// Percent of deliveries that are losses.
     pub(crate) loss: u32,
     /// Percent of deliveries that leave a copy in the network.
     pub(crate) duplication: u32,
     /// Percent of deliveries that take any message instead of the oldest.
     pub(crate) reorder: u32,
+    /// Percent of messages that are kept for very long.
+    pub(crate) late: u32,
     /// Percent of losses that the sender hears of.
     pub(crate) reported: u32,
     /// Percent of steps whose effects are taken at once.
@@ -53,9 +56,11 @@ impl Profile {
             restart: 12,
             partition: if calm { 0 } else { random.pick(&[0, 2, 6]) },
             heal: 4,
+            release: random.pick(&[2, 10]),
             loss: random.pick(&[0, 5, 20]),
             duplication: random.pick(&[0, 5, 20]),
             reorder: random.pick(&[0, 30, 100]),
+            late: random.pick(&[0, 3, 20]),
             reported: 30,
             eager: random.pick(&[100, 70]),
             snapshot_every: random.pick(&[2, 5, 15]),

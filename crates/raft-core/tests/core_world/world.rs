@@ -17,6 +17,8 @@ use super::random::Random;
 
 /// Most messages on their way; beyond, the oldest is lost.
 const NETWORK_CAPACITY: usize = 300;
+/// Most messages that are very late at once.
+const LIMBO_CAPACITY: usize = 40;
 /// Rounds within which somebody must have applied something more after the faults, until everybody has everything.
 const HEALED_ROUNDS: usize = 1000;
 
@@ -70,6 +72,8 @@ pub(crate) struct World {
     profile: Profile,
     nodes: Vec<Node>,
     network: VecDeque<Parcel>,
+    /// Messages that are very late: they come back after elections, crashes and healed partitions.
+    limbo: Vec<Parcel>,
     /// Pairs that cannot reach each other, one direction each.
     blocked: Vec<(NodeId, NodeId)>,
     payload: u64,
@@ -99,6 +103,7 @@ impl World {
             profile,
             nodes,
             network: VecDeque::new(),
+            limbo: Vec::new(),
             blocked: Vec::new(),
             payload: 0,
             totals: Totals::default(),
@@ -172,6 +177,7 @@ impl World {
             p.restart,
             p.partition,
             p.heal,
+            p.release,
         ];
         let mut drawn = self.random.below(weights.iter().sum());
         let choice = weights.iter().position(|weight| {
@@ -205,8 +211,15 @@ impl World {
                 self.partition();
                 Ok(())
             }
-            _ => {
+            Some(12) => {
                 self.blocked.clear();
+                Ok(())
+            }
+            _ => {
+                if !self.limbo.is_empty() {
+                    let position = self.random.below(self.limbo.len());
+                    self.network.push_front(self.limbo.swap_remove(position));
+                }
                 Ok(())
             }
         }
@@ -306,6 +319,13 @@ impl World {
     }
 
     fn post(&mut self, parcel: Parcel) {
+        if matches!(parcel, Parcel::Message(_))
+            && self.limbo.len() < LIMBO_CAPACITY
+            && self.random.percent(self.profile.late)
+        {
+            self.limbo.push(parcel);
+            return;
+        }
         // The end of a transfer is always reported, so only messages are lost here.
         if self.network.len() >= NETWORK_CAPACITY
             && let Some(oldest) = self.network.iter().position(|parcel| matches!(parcel, Parcel::Message(_)))
@@ -487,6 +507,8 @@ impl World {
         self.profile.loss = 0;
         self.profile.duplication = 0;
         self.profile.reorder = 0;
+        self.profile.late = 0;
+        self.network.extend(self.limbo.drain(..));
         self.profile.eager = 100;
         for at in 0..self.nodes.len() {
             self.restart(at);
