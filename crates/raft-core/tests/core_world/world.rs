@@ -19,8 +19,10 @@ use super::random::Random;
 const NETWORK_CAPACITY: usize = 300;
 /// Most messages that are very late at once.
 const LIMBO_CAPACITY: usize = 40;
-/// Rounds within which somebody must have applied something more after the faults, until everybody has everything.
-const HEALED_ROUNDS: usize = 1000;
+/// Rounds after the faults within which everybody must have everything.
+const HEALED_ROUNDS: usize = 20_000;
+/// Rounds after the faults within which at least some log or state must have moved.
+const IDLE_ROUNDS: usize = 200;
 
 /// What is on its way between two nodes.
 #[derive(Clone, Debug)]
@@ -191,8 +193,14 @@ impl World {
             Some(1) => self.step(node, Event::Tick),
             Some(2) => self.store(node),
             Some(3) => self.apply(node),
-            Some(4) => self.propose(node),
-            Some(5) => self.read(node),
+            Some(4) => {
+                let node = self.mostly_a_leader(node);
+                self.propose(node)
+            }
+            Some(5) => {
+                let node = self.mostly_a_leader(node);
+                self.read(node)
+            }
             Some(6) => self.flush(node),
             Some(7) => self.snapshot(node),
             Some(8) => {
@@ -216,13 +224,26 @@ impl World {
                 Ok(())
             }
             _ => {
-                if !self.limbo.is_empty() {
-                    let position = self.random.below(self.limbo.len());
-                    self.network.push_front(self.limbo.swap_remove(position));
+                // It left before any partition of today.
+                if self.limbo.is_empty() {
+                    return Ok(());
                 }
-                Ok(())
+                let position = self.random.below(self.limbo.len());
+                let parcel = self.limbo.swap_remove(position);
+                self.arrive(parcel)
             }
         }
+    }
+
+    /// Clients mostly go to a node that believes to lead; of several, to any.
+    fn mostly_a_leader(&mut self, otherwise: usize) -> usize {
+        if self.random.percent(40) {
+            return otherwise;
+        }
+        let start = self.random.below(self.nodes.len());
+        let mut turn = (0..self.nodes.len()).map(|step| (start + step) % self.nodes.len());
+        turn.find(|at| self.nodes[*at].core.as_ref().map(Core::role) == Some(Role::Leader))
+            .unwrap_or(otherwise)
     }
 
     /// Steps a node that runs, checks it, and mostly takes its effects at once.
@@ -514,12 +535,19 @@ impl World {
             self.restart(at);
         }
         let mut goal: Option<EntryId> = None;
-        let (mut applied, mut idle) = (0, 0);
-        while idle < HEALED_ROUNDS {
+        let (mut before, mut idle) = (Vec::new(), 0);
+        for _ in 0..HEALED_ROUNDS {
             idle += 1;
-            let sum = self.nodes.iter().map(|node| node.machine.last.index).sum();
-            if sum > applied {
-                (applied, idle) = (sum, 0);
+            let now: Vec<_> = self
+                .nodes
+                .iter()
+                .map(|node| (node.machine.last, node.core.as_ref().map(Core::last)))
+                .collect();
+            if now != before {
+                (before, idle) = (now, 0);
+            }
+            if idle == IDLE_ROUNDS {
+                break;
             }
             for _ in 0..self.network.len() {
                 self.deliver()?;
