@@ -1,6 +1,7 @@
 //! One-shot events on descriptors. Each is a fiber that waits; whoever takes the entry out of the table, the fiber
 //! when the descriptor is ready or a caller who cancels, owns what is to be fired.
 
+use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
@@ -11,7 +12,7 @@ use rustc_hash::FxHashMap;
 use super::spawn_named;
 use crate::net::op;
 use crate::reactor::Interest;
-use crate::sync::Spin;
+use crate::sync::{Spin, oneshot};
 use crate::{Fiber, Handle};
 
 /// What a descriptor is ready for.
@@ -61,8 +62,8 @@ struct Entry {
     /// Tells this event from a later one of the same descriptor and direction.
     id: u64,
     target: Target,
-    /// The fiber that waits, once it is known.
-    waits: Option<Fiber>,
+    /// The fiber that waits.
+    waits: Fiber,
 }
 
 impl Events {
@@ -78,42 +79,41 @@ impl Events {
         }
         let id = self.0.lock(|table| {
             table.next_id += 1;
-            let id = table.next_id;
-            match table.entries.entry((fd, event)) {
-                std::collections::hash_map::Entry::Occupied(_) => None,
-                std::collections::hash_map::Entry::Vacant(vacant) => {
-                    vacant.insert(Entry { id, target, waits: None });
-                    Some(id)
-                }
-            }
+            table.next_id
         });
-        let Some(id) = id else {
-            let message = format!("descriptor {fd} has a {event:?} event already");
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-        };
+        // The fiber begins once its event is in the table; whoever removes the event finds the fiber to cancel there.
+        let (begin, begun) = oneshot::channel();
         let events = Arc::clone(self);
         let waits = spawn_named(runtime, "event", move || {
+            if begun.recv().is_err() {
+                return;
+            }
             wait(fd, event);
-            if let Some(target) = events.take(fd, event, Some(id)) {
+            if let Some(target) = events.take(fd, event, id) {
                 target.fire();
             }
         });
-        // The event may have fired or gone by now; then its fiber needs no cancelling any more.
-        self.0.lock(|table| {
-            if let Some(entry) = table.entries.get_mut(&(fd, event)).filter(|entry| entry.id == id) {
-                entry.waits = Some(waits.clone());
+        let refused = self.0.lock(|table| match table.entries.entry((fd, event)) {
+            Slot::Occupied(_) => Some(target),
+            Slot::Vacant(vacant) => {
+                vacant.insert(Entry { id, target, waits });
+                None
             }
         });
+        if refused.is_some() {
+            let message = format!("descriptor {fd} has a {event:?} event already");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        // It fails only if the runtime has stopped, and the fiber with it.
+        let _ = begin.send(());
         Ok(())
     }
 
     /// Takes an event out and ends its fiber.
     pub(super) fn remove(&self, fd: RawFd, event: Event) -> Option<Target> {
         let entry = self.0.lock(|table| table.entries.remove(&(fd, event)))?;
-        if let Some(fiber) = entry.waits {
-            // It waits, or is about to find that there is nothing to fire: no code of the user's is cancelled.
-            fiber.cancel();
-        }
+        // It waits, or is about to find that there is nothing to fire: no code of the user's is cancelled.
+        entry.waits.cancel();
         Some(entry.target)
     }
 
@@ -121,12 +121,9 @@ impl Events {
         self.0.lock(|table| table.entries.len())
     }
 
-    fn take(&self, fd: RawFd, event: Event, id: Option<u64>) -> Option<Target> {
+    fn take(&self, fd: RawFd, event: Event, id: u64) -> Option<Target> {
         self.0.lock(|table| {
-            let entry = table.entries.get(&(fd, event))?;
-            if id.is_some_and(|id| entry.id != id) {
-                return None;
-            }
+            table.entries.get(&(fd, event)).filter(|entry| entry.id == id)?;
             table.entries.remove(&(fd, event)).map(|entry| entry.target)
         })
     }
