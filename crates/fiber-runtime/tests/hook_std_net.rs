@@ -7,11 +7,12 @@ mod common;
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::FromRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use common::on_fibers;
-use fiber_runtime::{spawn, spawn_local, yield_now};
+use fiber_runtime::{spawn, spawn_local, time, yield_now};
 
 fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -216,6 +217,34 @@ fn pipes_park_and_files_do_not() {
         drop(writer);
         assert_eq!(reading.join().unwrap(), 1 << 20);
 
+        for timer in [false, true] {
+            // SAFETY: the calls make new descriptors, which nobody else owns; the time to expire lives through its call.
+            let mut file = unsafe {
+                let fd = if timer {
+                    let after = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+                    let once = libc::itimerspec { it_interval: std::mem::zeroed(), it_value: after };
+                    let fd = libc::timerfd_create(libc::CLOCK_MONOTONIC, 0);
+                    assert_eq!(libc::timerfd_settime(fd, 0, &raw const once, std::ptr::null_mut()), 0);
+                    fd
+                } else {
+                    libc::eventfd(0, 0)
+                };
+                std::fs::File::from_raw_fd(fd)
+            };
+            let mut writing = file.try_clone().unwrap();
+            let reading = spawn_local(move || {
+                let mut count = [0; 8];
+                assert_eq!(file.read(&mut count).unwrap(), 8);
+                u64::from_le_bytes(count)
+            });
+            yield_now();
+            assert!(!reading.is_finished());
+            if !timer {
+                writing.write_all(&5_u64.to_le_bytes()).unwrap();
+            }
+            assert_eq!(reading.join().unwrap(), if timer { 1 } else { 5 });
+        }
+
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"plain").unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
@@ -256,6 +285,41 @@ fn poll_waits_for_one_descriptor_for_several_and_for_time() {
         assert!(!waiting.is_finished());
         other.write_all(b"x").unwrap();
         assert_eq!(waiting.join().unwrap(), (1, 0, libc::POLLIN));
+    });
+}
+
+#[test]
+fn a_child_process_is_started_and_read() {
+    on_fibers(1, || {
+        let output =
+            std::process::Command::new("sh").args(["-c", "echo out; echo err >&2"]).output().unwrap();
+        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    });
+}
+
+#[test]
+fn a_cancelled_fiber_does_not_wait_for_time_or_for_a_full_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    on_fibers(1, move || {
+        let waits = spawn_local(|| {
+            // SAFETY: no descriptors.
+            let result = unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
+            (result, std::io::Error::last_os_error().raw_os_error())
+        });
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        // The queue takes one; the second waits for room that never comes.
+        let _first = UnixStream::connect(&path).unwrap();
+        let connects = spawn_local(move || UnixStream::connect(&path).map(drop).unwrap_err().raw_os_error());
+        yield_now();
+        time::sleep(Duration::from_millis(3));
+        assert!(!waits.is_finished() && !connects.is_finished());
+        waits.cancel();
+        connects.cancel();
+        assert_eq!(waits.join().unwrap(), (-1, Some(libc::ECANCELED)));
+        assert_eq!(connects.join().unwrap(), Some(libc::ECANCELED));
     });
 }
 

@@ -65,6 +65,7 @@ fn std_streams_are_taken_over_and_peek_leaves_the_bytes() {
     on_fibers(1, || {
         let (one, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut one = UnixStream::from_std(one);
+        assert_eq!(one.read(&mut []).unwrap(), 0, "room for nothing is filled at once");
         other.write_all(b"xyz").unwrap();
         let mut buffer = [0; 8];
         assert_eq!(one.peek(&mut buffer).unwrap(), 3);

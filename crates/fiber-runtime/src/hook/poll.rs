@@ -54,8 +54,7 @@ fn wait(fds: &[pollfd], deadline: Option<Instant>, gathered: &mut Option<Gathere
     match (wanted.next(), wanted.next()) {
         (None, _) => {
             // Nothing but time.
-            super::sleep::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600)));
-            Ok(())
+            super::sleep::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600)))
         }
         (Some(only), None) if interest(only.events).is_some() => {
             op::wait(only.fd, interest(only.events).unwrap_or(Interest::Read), deadline)

@@ -7,6 +7,7 @@ use libc::{c_int, clockid_t, timespec};
 
 use crate::fiber::header::Suspend;
 use crate::fiber::park;
+use crate::net::op::Stop;
 use crate::scheduler::worker::Worker;
 use crate::time;
 use crate::waiter::{self, Woken};
@@ -48,14 +49,20 @@ fn clock_now(clock: clockid_t) -> Option<Duration> {
     }
 }
 
-/// Parks the fiber until `deadline`. A cancelled fiber returns early, so that it comes to a place where it can be
-/// unwound, but not without giving way: it may be a loop of nothing but libc calls.
-pub(super) fn sleep_until(deadline: Instant) {
+/// Parks the fiber until `deadline`.
+///
+/// # Errors
+/// `ECANCELED`, early, if the fiber is cancelled. Not without giving way: it may be a loop of nothing but libc calls,
+/// which cannot be unwound.
+pub(super) fn sleep_until(deadline: Instant) -> Result<(), Stop> {
     loop {
         match waiter::wait("sleep (libc)", Some(deadline)) {
             Woken::Signal => {}
-            Woken::TimedOut => return,
-            Woken::Cancelled => return give_way(),
+            Woken::TimedOut => return Ok(()),
+            Woken::Cancelled => {
+                give_way();
+                return Err(Stop::Errno(libc::ECANCELED));
+            }
         }
     }
 }

@@ -76,8 +76,12 @@ impl Endpoint {
             None,
         )?);
         let raw_address = (address.as_ptr().cast(), address.len());
+        let nap = |until| {
+            time::sleep_until(until);
+            Ok(())
+        };
         // SAFETY: the address lives through the call and its length is its own.
-        native(unsafe { op::connect(endpoint.fd(), raw_address, || Ok(deadline), time::sleep_until) })?;
+        native(unsafe { op::connect(endpoint.fd(), raw_address, || Ok(deadline), nap) })?;
         endpoint.set_nonblocking(false)?;
         Ok(endpoint)
     }

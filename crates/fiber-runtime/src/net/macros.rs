@@ -5,6 +5,10 @@ macro_rules! impl_read {
     ($stream:ty) => {
         impl std::io::Read for &$stream {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                // The kernel would wait for a byte to put nowhere.
+                if buffer.is_empty() {
+                    return Ok(0);
+                }
                 self.endpoint.recv(buffer, 0)
             }
 

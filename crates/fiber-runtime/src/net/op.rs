@@ -65,7 +65,8 @@ pub(crate) fn wait(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> 
     reactor::wait(fd, interest, deadline).map_err(|error| match error.raw_os_error() {
         Some(errno) => Stop::Errno(errno),
         None if error.kind() == std::io::ErrorKind::TimedOut => Stop::TimedOut,
-        None => Stop::Errno(libc::EIO),
+        // A simulation has no descriptors.
+        None => Stop::Errno(libc::EOPNOTSUPP),
     })
 }
 
@@ -176,7 +177,7 @@ pub(crate) fn plain_message(buffers: *mut iovec, count: usize) -> msghdr {
     message
 }
 
-/// `connect(2)` on a descriptor that is `O_NONBLOCK`.
+/// `connect(2)` on a descriptor that is `O_NONBLOCK`. `nap` sleeps until an instant.
 ///
 /// # Safety
 /// As for libc's `connect`.
@@ -184,7 +185,7 @@ pub(crate) unsafe fn connect(
     fd: RawFd,
     (address, length): (*const sockaddr, socklen_t),
     patience: impl Patience,
-    nap: impl Fn(Instant),
+    nap: impl Fn(Instant) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     /// A Unix socket whose listener's queue is full says "try again", and no event says when.
     const FULL_QUEUE_NAP: Duration = Duration::from_millis(1);
@@ -208,7 +209,7 @@ pub(crate) unsafe fn connect(
         if deadline.is_some_and(|deadline| deadline <= time::now()) {
             return Err(Stop::TimedOut);
         }
-        nap(time::now() + FULL_QUEUE_NAP);
+        nap(time::now() + FULL_QUEUE_NAP)?;
     }
     // Readiness may be reported early, so ask; the outcome is in SO_ERROR.
     while !is_ready(fd, libc::POLLOUT)? {
