@@ -14,12 +14,18 @@ pub(crate) fn runtime(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).name("test").build().unwrap()
 }
 
-/// Runs `body` as a fiber of a runtime with `workers` workers and returns its result.
+/// Runs `body` as a fiber of a runtime with `workers` workers and returns its result. One that hangs fails.
+#[track_caller]
 pub(crate) fn on_fibers<T: Send + 'static>(workers: usize, body: impl FnOnce() -> T + Send + 'static) -> T {
     let runtime = runtime(workers);
-    let result = runtime.block_on(body);
-    let _ = runtime.stop(PATIENCE);
-    result
+    match runtime.spawn(body).join_timeout(PATIENCE) {
+        Ok(Ok(result)) => {
+            let _ = runtime.stop(PATIENCE);
+            result
+        }
+        Ok(Err(failed)) => failed.resume(),
+        Err(_) => panic!("the test hangs: {}", runtime.stop(Duration::ZERO)),
+    }
 }
 
 /// Waits until `state` holds, from a fiber or a thread.

@@ -1,0 +1,249 @@
+//! The primitives of `sync` under many schedules, with fibers cancelled anywhere: what is conserved stays conserved,
+//! and nobody waits for ever (the simulator panics when nothing can go on).
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fiber_runtime::sync::channel::{RecvTimeoutError, bounded};
+use fiber_runtime::sync::{Condvar, Mutex, RwLock, Semaphore, WaitGroup, oneshot};
+use fiber_runtime::{sim, spawn_local, time, yield_now};
+
+const SEEDS: u64 = 300;
+
+fn under_many_schedules(body: impl Fn() + Copy + 'static) {
+    for seed in 0..SEEDS {
+        let simulation = sim::Sim::new(seed);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| simulation.run(body)));
+        if let Err(payload) = outcome {
+            eprintln!("seed {seed} failed");
+            std::panic::resume_unwind(payload);
+        }
+    }
+}
+
+fn random(below: u64) -> u64 {
+    sim::random_u64() % below
+}
+
+/// Gives way in one of the possible manners, or not at all.
+fn dawdle() {
+    match random(4) {
+        0 => yield_now(),
+        1 => time::sleep(Duration::from_micros(random(50))),
+        _ => {}
+    }
+}
+
+/// Runs `count` fibers and cancels some of them at random moments; the others must end well.
+fn with_cancellation(count: u64, body: impl Fn(u64) + Clone + 'static) {
+    let fibers: Vec<_> = (0..count)
+        .map(|number| {
+            let body = body.clone();
+            spawn_local(move || body(number))
+        })
+        .collect();
+    let doomed: Vec<bool> = fibers.iter().map(|_| random(3) == 0).collect();
+    for (fiber, _) in fibers.iter().zip(&doomed).filter(|&(_, &doomed)| doomed) {
+        dawdle();
+        fiber.cancel();
+    }
+    for (fiber, doomed) in fibers.into_iter().zip(doomed) {
+        assert!(fiber.join().is_ok() || doomed);
+    }
+}
+
+#[test]
+fn mutex_excludes_and_is_free_in_the_end() {
+    under_many_schedules(|| {
+        let lock = Rc::new(Mutex::new(0_u32));
+        let inside = Rc::new(Cell::new(false));
+        let (shared, flag) = (Rc::clone(&lock), Rc::clone(&inside));
+        with_cancellation(6, move |_| {
+            struct Leave<'a>(&'a Cell<bool>);
+            impl Drop for Leave<'_> {
+                fn drop(&mut self) {
+                    self.0.set(false);
+                }
+            }
+            for _ in 0..4 {
+                dawdle();
+                let mut guard = shared.lock();
+                assert!(!flag.replace(true), "two fibers hold the lock");
+                let leave = Leave(&flag);
+                dawdle();
+                *guard += 1;
+                drop(leave);
+            }
+        });
+        assert!(lock.try_lock().is_some(), "a cancelled fiber kept the lock");
+    });
+}
+
+#[test]
+fn semaphore_permits_are_conserved() {
+    under_many_schedules(|| {
+        let semaphore = Rc::new(Semaphore::new(3));
+        let shared = Rc::clone(&semaphore);
+        with_cancellation(8, move |number| {
+            for _ in 0..3 {
+                dawdle();
+                let permit = match number % 3 {
+                    0 => Some(shared.acquire_many(2)),
+                    1 => shared.acquire_until(time::now() + Duration::from_micros(random(40))),
+                    _ => Some(shared.acquire()),
+                };
+                dawdle();
+                drop(permit);
+            }
+        });
+        assert_eq!(semaphore.available(), 3);
+    });
+}
+
+#[test]
+fn rwlock_is_free_in_the_end() {
+    under_many_schedules(|| {
+        let lock = Rc::new(RwLock::new((0, 0)));
+        let shared = Rc::clone(&lock);
+        with_cancellation(8, move |number| {
+            for _ in 0..3 {
+                dawdle();
+                if number % 3 == 0 {
+                    let mut pair = shared.write();
+                    pair.0 += 1;
+                    pair.1 += 1;
+                } else {
+                    let pair = shared.read();
+                    let before = *pair;
+                    dawdle();
+                    assert_eq!((before.0, *pair), (before.1, before), "a writer came in beside a reader");
+                }
+            }
+        });
+        assert!(lock.try_write().is_some());
+    });
+}
+
+#[test]
+fn condvar_notifications_reach_somebody_who_stays() {
+    under_many_schedules(|| {
+        // Every item put in is one notification; whoever is cancelled with one in hand passes it on.
+        let queue = Rc::new((Mutex::new(0_u32), Condvar::new()));
+        let taken = Rc::new(Cell::new(0_u32));
+        let takers: Vec<_> = (0..6)
+            .map(|_| {
+                let (queue, taken) = (Rc::clone(&queue), Rc::clone(&taken));
+                spawn_local(move || {
+                    loop {
+                        let mut items = queue.1.wait_while(queue.0.lock(), |items| *items == 0);
+                        *items -= 1;
+                        taken.set(taken.get() + 1);
+                        drop(items);
+                        dawdle();
+                    }
+                })
+            })
+            .collect();
+        // Five of six are cancelled on the way; the sixth takes what is left.
+        for (at, taker) in takers.iter().enumerate() {
+            for _ in 0..3 {
+                dawdle();
+                *queue.0.lock() += 1;
+                queue.1.notify_one();
+            }
+            dawdle();
+            if at > 0 {
+                taker.cancel();
+            }
+        }
+        let deadline = time::now() + Duration::from_secs(1);
+        while taken.get() < 18 {
+            assert!(time::now() < deadline, "{} of 18 items were taken", taken.get());
+            time::sleep(Duration::from_micros(100));
+        }
+        takers[0].cancel();
+        takers.into_iter().for_each(|taker| assert!(taker.join().is_err()));
+    });
+}
+
+#[test]
+fn channel_delivers_what_was_accepted_in_order() {
+    under_many_schedules(|| {
+        let (sender, receiver) = bounded(1 + random(3) as usize);
+        let accepted = Rc::new(Cell::new(0_u64));
+        let counted = Rc::clone(&accepted);
+        let feeders = spawn_local(move || {
+            with_cancellation(5, move |number| {
+                for value in 0..6 {
+                    dawdle();
+                    match random(3) {
+                        0 => {
+                            let until = time::now() + Duration::from_micros(random(40));
+                            if sender.send_until((number, value), until).is_err() {
+                                continue;
+                            }
+                        }
+                        _ => sender.send((number, value)).unwrap(),
+                    }
+                    counted.set(counted.get() + 1);
+                }
+            });
+        });
+        let mut last = [None; 5];
+        let mut received = 0;
+        let mut batch = Vec::new();
+        loop {
+            dawdle();
+            let until = time::now() + Duration::from_micros(random(60));
+            match receiver.recv_many_until(&mut batch, 1 + random(4) as usize, until) {
+                Ok(count) => received += count as u64,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Closed) => break,
+            }
+            for (number, value) in batch.drain(..) {
+                assert!(last[number as usize] < Some(value), "sender {number} out of order");
+                last[number as usize] = Some(value);
+            }
+        }
+        feeders.join().unwrap();
+        // A sender cancelled at the moment of its delivery has been accepted, but could not count it.
+        assert!(
+            (accepted.get()..=accepted.get() + 5).contains(&received),
+            "{received} of {}",
+            accepted.get()
+        );
+    });
+}
+
+#[test]
+fn oneshot_and_wait_group_end_whoever_waits() {
+    under_many_schedules(|| {
+        let group = WaitGroup::new();
+        let pairs: Vec<_> = (0..4).map(|_| oneshot::channel::<u64>()).collect();
+        for (number, (sender, receiver)) in pairs.into_iter().enumerate() {
+            let token = group.enter();
+            let asks = spawn_local(move || {
+                let _token = token;
+                dawdle();
+                receiver.recv().is_ok_and(|value| value == number as u64)
+            });
+            let token = group.enter();
+            let answers = spawn_local(move || {
+                let _token = token;
+                dawdle();
+                sender.send(number as u64).is_ok()
+            });
+            match random(3) {
+                0 => asks.cancel(),
+                1 => answers.cancel(),
+                _ => {}
+            }
+            dawdle();
+        }
+        group.wait();
+        assert_eq!(group.count(), 0);
+    });
+}
