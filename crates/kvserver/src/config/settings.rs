@@ -74,6 +74,8 @@ macro_rules! settings {
 settings! {
     data: PathBuf = "data", "directory", path,
         "Where nodes keep their logs and snapshots, each in a directory node-ID of its own, which is created if it is missing. Relative to the working directory. The flag --data sets it as well.";
+    cluster: String = "moon", "text", text,
+        "Name of the cluster, equal on all its nodes: messages of nodes with another name are refused. Give each cluster its own if their addresses may ever get mixed up.";
     sync: SyncMode = "full", "full or none", one_of(&[("full", SyncMode::Full), ("none", SyncMode::None)]),
         "Whether writes are synced to disk before they count as durable. With none a power failure loses acknowledged writes: for experiments only, and refused unless unsafe_no_sync is on.";
     unsafe_no_sync: bool = "off", "on or off", switch,

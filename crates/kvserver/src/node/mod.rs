@@ -15,8 +15,6 @@ mod execute;
 
 mod process;
 
-mod raft;
-
 mod routes;
 
 mod status;

@@ -9,13 +9,13 @@ use std::time::Duration;
 use fiber_rpc::{ChannelConfig, Pool, PoolConfig, Server, ServerHandle, ServerLimits};
 use fiber_runtime::{FiberBuilder, JoinHandle, Runtime, time};
 use raft_core::core::{NodeId, Role};
-use raft_core::replica::{Replica, ReplicaConfig, ReplicaError};
+use raft_core::replica::{RaftService, Replica, ReplicaConfig, ReplicaError, RpcTransport, Transport};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Node;
 use super::disk::NodeDisk;
-use super::raft::{RaftService, peers};
 use crate::command::Backend;
 use crate::config::{Config, LogFormat, Settings};
 use crate::service::KvService;
@@ -103,6 +103,7 @@ enum Stop {
 pub(super) struct Running {
     node: Arc<Node>,
     replica: Replica<KvMachine>,
+    transport: Arc<RpcTransport>,
     resp: Option<(resp::ServerHandle, JoinHandle<()>)>,
     http: Option<(http::ServerHandle, JoinHandle<()>)>,
     rpc: ServerHandle,
@@ -226,12 +227,14 @@ pub(super) fn start(config: Config, id: NodeId) -> Result<Running, NodeError> {
 
     tracing::info!(%id, data = %path.display(), "recovering");
     let recovery = time::now();
-    let transport = peers(id, &config.nodes, channel_config(&settings));
+    let cluster = xxh3_64(settings.cluster.as_bytes());
+    let peers = config.nodes.iter().map(|(peer, at)| (NodeId(*peer), at.rpc)).filter(|(peer, _)| *peer != id);
+    let transport = Arc::new(RpcTransport::new(cluster, &peers.collect(), &channel_config(&settings)));
     let replica = Replica::start(
         replica_config(&settings, id, &config, path.clone()),
         machine,
         Arc::new(NodeDisk::new(settings.sync)),
-        transport,
+        Arc::clone(&transport) as Arc<dyn Transport>,
     )
     .map_err(|source| NodeError::Recover { id: id.0, path, source })?;
     node.recovered(replica.clone());
@@ -245,7 +248,7 @@ pub(super) fn start(config: Config, id: NodeId) -> Result<Running, NodeError> {
     );
 
     let rpc = Server::builder()
-        .service(RaftService::new(replica.clone()))
+        .service(RaftService::new(replica.clone(), cluster))
         .service(KvService::new(Arc::clone(&node)))
         .limits(server_limits(&settings))
         .bind(addresses.rpc)
@@ -259,7 +262,7 @@ pub(super) fn start(config: Config, id: NodeId) -> Result<Running, NodeError> {
     };
     let door = |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
     tracing::info!(rpc = %addresses.rpc, resp = door(addresses.resp), http = door(addresses.http), "listening");
-    Ok(Running { node, replica, resp, http, rpc })
+    Ok(Running { node, replica, transport, resp, http, rpc })
 }
 
 fn open_http(
@@ -354,6 +357,7 @@ impl Running {
         self.node.begin_stop();
         self.rpc.shutdown(deadline.min(time::now() + HAND_OVER));
         self.replica.stop();
+        self.transport.close();
     }
 }
 
