@@ -114,33 +114,32 @@ fn a_value_of_many_megabytes_arrives_whole() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_read_and_then_cut_off() {
-    let node = with(Config { write_timeout: Duration::from_millis(300), ..Config::default() });
+    let node = with(Config {
+        write_timeout: Duration::from_millis(300),
+        min_bytes_per_second: 10 * 1024 * 1024,
+        ..Config::default()
+    });
     let mut writer = node.client();
     let value = vec![7; 1024 * 1024];
     writer.send(&[b"SET", b"big", &value]);
     assert_eq!(writer.reply(), Value::Simple("OK".into()));
 
     let mut deaf = TcpStream::connect(node.resp).unwrap();
-    deaf.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
     let asks = request(&[b"GET", b"big"]).repeat(1000);
     let before = node.backend.requests.load(Ordering::Relaxed);
-    let mut sent = 0_usize;
     let start = Instant::now();
-    // Goes on asking without reading until the server stops taking it or cuts it off.
-    let ended = loop {
+    // Goes on asking without reading until the server cuts it off.
+    loop {
         match deaf.write(&asks) {
-            Ok(count) => sent += count,
+            Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(error) => break error,
+            Err(_) => break,
         }
-        // The grace is 300 ms and what the waiting megabytes take at the lowest rate.
-        assert!(start.elapsed() < Duration::from_secs(200), "not cut off, {sent} bytes sent");
-        if start.elapsed() > Duration::from_secs(2) {
-            break ErrorKind::TimedOut.into();
-        }
-    };
+        assert!(start.elapsed() < PATIENCE, "not cut off");
+    }
     let executed = node.backend.requests.load(Ordering::Relaxed) - before;
-    assert!(executed <= 2 * 1024, "{executed} requests executed for a client that reads none ({ended})");
+    assert!(executed <= 2 * 1024, "{executed} requests executed for a client that reads none");
     assert_eq!(node.client().call("PING"), Value::Simple("PONG".into()));
 }
 

@@ -32,9 +32,6 @@ const KEPT_INPUT: usize = 64 * 1024;
 /// Replies are sent when so many bytes of them wait, though the batch goes on.
 const SEND_BYTES: usize = 1024 * 1024;
 
-/// Whoever sends or reads slower than this many bytes a second, after the grace of the configured time, is cut off.
-const MIN_RATE: u64 = 16 * 1024;
-
 /// Why a connection ends before the client wants it to. Nobody is told: the socket is gone or the time is over.
 struct Gone;
 
@@ -193,7 +190,7 @@ impl Serving<'_> {
         if self.output.is_empty() {
             return Ok(());
         }
-        let time = self.door.config.write_timeout + at_min_rate(self.output.len());
+        let time = self.door.config.write_timeout + self.at_lowest_rate(self.output.len());
         self.stream.set_write_deadline(Some(time::now() + time));
         self.output.send(&mut &*self.stream).map_err(|_| Gone)
     }
@@ -205,7 +202,7 @@ impl Serving<'_> {
             self.door.config.idle_timeout.map(|timeout| time::now() + timeout)
         } else {
             let since = *self.partial_since.get_or_insert_with(time::now);
-            Some(since + self.door.config.partial_timeout + at_min_rate(self.buffer.len()))
+            Some(since + self.door.config.partial_timeout + self.at_lowest_rate(self.buffer.len()))
         };
         self.stream.set_read_deadline(deadline);
         let before = self.buffer.len();
@@ -224,6 +221,11 @@ impl Serving<'_> {
         Ok(())
     }
 
+    /// The time that `bytes` take at the lowest rate that is put up with.
+    fn at_lowest_rate(&self, bytes: usize) -> Duration {
+        Duration::from_millis(bytes as u64 * 1000 / self.door.config.min_bytes_per_second.max(1))
+    }
+
     /// Lets go of a batch, and of the buffer if it was a large one.
     fn forget(&mut self, batch: &mut Batch) {
         let large = batch.input_bytes() > KEPT_INPUT;
@@ -239,11 +241,6 @@ fn keep_aside(reply: Output, steps: &mut Vec<Step>) {
     if !reply.is_empty() {
         steps.push(Step::Local(reply));
     }
-}
-
-/// The time that `bytes` take at the lowest rate that is put up with.
-fn at_min_rate(bytes: usize) -> Duration {
-    Duration::from_millis(bytes as u64 * 1000 / MIN_RATE)
 }
 
 /// Redis' words for a command that is not there. Clients look for "unknown command" to learn what a server can do.

@@ -28,10 +28,12 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Time that a client may stay silent between requests; `None` is for ever, as in Redis.
     pub idle_timeout: Option<Duration>,
-    /// Time for a request from its first byte to its last, on top of what its bytes take at 16 KiB/s.
+    /// Time for a request from its first byte to its last, on top of what its bytes take at the lowest rate.
     pub partial_timeout: Duration,
-    /// Time for a client to read its replies, on top of what they take at 16 KiB/s.
+    /// Time for a client to read its replies, on top of what they take at the lowest rate.
     pub write_timeout: Duration,
+    /// The lowest rate, in bytes a second, at which a client may send and read.
+    pub min_bytes_per_second: u64,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             idle_timeout: None,
             partial_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            min_bytes_per_second: 16 * 1024,
         }
     }
 }
