@@ -20,6 +20,26 @@ fn acknowledged_commands_survive_the_crash_of_every_node() {
 }
 
 #[test]
+fn nothing_is_acknowledged_before_it_is_durable_on_a_majority() {
+    simulate(10, plain, |mut cluster| {
+        for machine in &cluster.machines {
+            machine.disk.set_sync_latency(Duration::from_millis(5), Duration::from_millis(20));
+        }
+        for value in 0..12 {
+            let leader = cluster.leader();
+            cluster.wait("an acknowledgement", |cluster| cluster.propose(leader, &[value]).ok());
+            // The power fails in the very moment of the acknowledgement, everywhere.
+            (0..3).for_each(|node| cluster.crash(node));
+            (0..3).for_each(|node| cluster.start(node));
+            let leader = cluster.leader();
+            cluster.replica(leader).read_barrier(soon()).unwrap();
+            assert_eq!(cluster.lines(leader), (0..=value).collect::<Vec<_>>());
+        }
+        cluster.end();
+    });
+}
+
+#[test]
 fn the_loss_of_the_leader_costs_no_acknowledged_command() {
     simulate(2, plain, |mut cluster| {
         let first = cluster.leader();
