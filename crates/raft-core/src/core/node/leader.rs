@@ -161,6 +161,8 @@ impl Core {
                 leader.reads.start_round();
             }
             self.broadcast_heartbeat(|_| true);
+            // A cluster of one has nobody whose answer would do it.
+            self.confirm_reads();
         } else {
             let commit = self.log.commit();
             self.broadcast_heartbeat(|progress| progress.sent_commit < commit.min(progress.match_index));

@@ -166,3 +166,20 @@ fn messages_beyond_the_queue_are_dropped_and_counted() {
         cluster.end();
     });
 }
+
+#[test]
+fn a_cluster_of_one_confirms_reads_that_come_with_a_tick() {
+    Sim::new(9).run(|| {
+        let config = ReplicaConfig::new(NodeId(0), vec![NodeId(0)], "/data");
+        let tick = config.tick;
+        let (disk, net) = (Arc::new(SimDisk::new(9)), Arc::new(End(Arc::default())));
+        let replica = Replica::start(config, Ledger::default(), disk, net).unwrap();
+        let start = time::now();
+        for round in 50..500 {
+            time::sleep_until(start + tick * round);
+            let read = replica.read_barrier(time::now() + tick * 4);
+            assert!(read.is_ok(), "round {round}: {read:?}, {:?}", replica.status());
+        }
+        replica.stop();
+    });
+}
