@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use fiber_rpc::{CallError, Pool, PoolConfig};
+use fiber_rpc::{CallError, ChannelConfig, Pool, PoolConfig};
 use fiber_runtime::sync::Spin;
 
 use super::{ClerkError, classify, is_refusal};
@@ -35,7 +35,7 @@ impl Endpoints {
     pub(super) fn new(nodes: Vec<SocketAddr>) -> Endpoints {
         assert!(!nodes.is_empty(), "a clerk needs an endpoint");
         Endpoints {
-            pool: Pool::new(PoolConfig::default()),
+            pool: Pool::new(PoolConfig { channel: ChannelConfig::lan(), ..PoolConfig::default() }),
             nodes,
             leader: Spin::new(None),
             next: AtomicUsize::new(0),

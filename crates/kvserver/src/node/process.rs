@@ -299,6 +299,8 @@ fn open_resp(
 
 fn channel_config(settings: &Settings) -> ChannelConfig {
     let mut config = ChannelConfig::lan();
+    // A node that was started again is to be heard soon.
+    config.backoff.max = Duration::from_millis(200);
     config.frame.max_payload = settings.max_frame_bytes;
     config
 }
