@@ -164,6 +164,12 @@ impl Cluster {
         command
     }
 
+    /// Settings that give `node` other ports than the conf file does, as `--set` takes them.
+    pub fn other_ports(&self, node: usize) -> Vec<String> {
+        let key = |name: &str| format!("node{node}{name}={}", free_address().port());
+        ["port", "resp", "http"].map(key).to_vec()
+    }
+
     /// Starts a node that is not running.
     ///
     /// # Panics
