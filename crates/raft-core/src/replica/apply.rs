@@ -49,6 +49,8 @@ pub(super) struct Apply<S: StateMachine, D: Disk> {
     /// Since the last snapshot.
     pub(super) entries_since: u64,
     pub(super) bytes_since: u64,
+    /// What [`Shared::wal_written`] was then.
+    pub(super) wal_mark: u64,
     /// A snapshot is being written.
     pub(super) is_saving: Arc<AtomicBool>,
 }
@@ -134,6 +136,7 @@ impl<S: StateMachine, D: Disk> Apply<S, D> {
         self.conf = meta.conf;
         self.entries_since = 0;
         self.bytes_since = 0;
+        self.wal_mark = self.shared.wal_written();
         self.waiting.restored(self.last.index);
         self.shared.snapshots_installed.fetch_add(1, Ordering::Relaxed);
         self.show(&mut machine);
@@ -143,6 +146,7 @@ impl<S: StateMachine, D: Disk> Apply<S, D> {
     fn snapshot_if_due(&mut self, machine: &mut S) {
         if self.entries_since >= self.config.snapshot_entries
             || self.bytes_since >= self.config.snapshot_log_bytes
+            || self.shared.wal_written() - self.wal_mark >= self.config.snapshot_wal_bytes
         {
             self.snapshot(machine);
         }
@@ -155,6 +159,7 @@ impl<S: StateMachine, D: Disk> Apply<S, D> {
         }
         self.entries_since = 0;
         self.bytes_since = 0;
+        self.wal_mark = self.shared.wal_written();
         let frozen = machine.freeze();
         let meta = SnapshotMeta { last: self.last, conf: self.conf.clone() };
         let (store, events, is_saving) = (self.store.clone(), self.events.clone(), self.is_saving.clone());

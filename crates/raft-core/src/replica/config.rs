@@ -25,8 +25,11 @@ pub struct ReplicaConfig {
     pub block_bytes: u32,
     /// A snapshot is taken after this many entries since the last one.
     pub snapshot_entries: u64,
-    /// ... or after this many bytes of commands.
+    /// ... or after this many bytes of commands,
     pub snapshot_log_bytes: u64,
+    /// ... or after this many bytes of log, which is more: each batch takes whole blocks. Bounds the size of the log on
+    /// disk, and with it the time of a restart.
+    pub snapshot_wal_bytes: u64,
     /// How many snapshots are kept and how large they may be.
     pub snapshots: SnapshotStoreConfig,
     /// Bytes of a snapshot sent at once.
@@ -61,6 +64,7 @@ impl ReplicaConfig {
             block_bytes: 4096,
             snapshot_entries: 1_000_000,
             snapshot_log_bytes: 256 << 20,
+            snapshot_wal_bytes: 512 << 20,
             snapshots: SnapshotStoreConfig::default(),
             chunk_bytes: 1 << 20,
             chunk_timeout: Duration::from_secs(10),
@@ -84,6 +88,7 @@ impl ReplicaConfig {
             ("tick", self.tick.as_nanos() as u64),
             ("snapshot_entries", self.snapshot_entries),
             ("snapshot_log_bytes", self.snapshot_log_bytes),
+            ("snapshot_wal_bytes", self.snapshot_wal_bytes),
             ("chunk_bytes", self.chunk_bytes as u64),
             ("chunk_timeout", self.chunk_timeout.as_nanos() as u64),
             ("max_queued_events", self.max_queued_events as u64),

@@ -139,6 +139,7 @@ impl<S: StateMachine> Replica<S> {
             conf: conf.clone(),
             entries_since: 0,
             bytes_since: 0,
+            wal_mark: 0,
             is_saving: Arc::new(AtomicBool::new(false)),
         };
         let (guard, token) = (watch("apply"), shared.running.enter());
@@ -338,7 +339,7 @@ fn start_log<D: Disk>(
             }
             WalEvent::Compacted { named, stats } => {
                 shared.set_wal_stats(stats);
-                if let Err(error) = store.prune(named) {
+                if let Err(error) = store.prune(named, shared.applied()) {
                     tracing::warn!(%error, "cannot remove old snapshots");
                 }
                 shared.nudge();

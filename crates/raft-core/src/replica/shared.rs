@@ -145,6 +145,11 @@ impl Shared {
         self.term.store(term, Ordering::SeqCst);
     }
 
+    /// Bytes written to the log since the start, and those it held then. Only grows.
+    pub(super) fn wal_written(&self) -> u64 {
+        self.wal.lock(|wal| wal.bytes + wal.opened_bytes)
+    }
+
     pub(super) fn set_wal_stats(&self, stats: WalStats) {
         self.wal.lock(|wal| *wal = stats);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::{EntryId, SnapshotMeta};
+use crate::core::{EntryId, Index, SnapshotMeta};
 use crate::wal::{Disk, DiskFile};
 
 use super::error::SnapshotError;
@@ -132,13 +132,14 @@ impl<D: Disk> SnapshotStore<D> {
     }
 
     /// Removes what is older than the newest [`SnapshotStoreConfig::keep`] snapshots up to `named`, the one that the
-    /// log names. Newer ones stay: the log may come to name them.
+    /// log names. Newer ones stay: the log may come to name them. So do those after `applied`: the state machine may be
+    /// about to read them.
     ///
     /// # Errors
     /// Whatever the file system says.
-    pub fn prune(&self, named: EntryId) -> Result<(), SnapshotError> {
+    pub fn prune(&self, named: EntryId, applied: Index) -> Result<(), SnapshotError> {
         let known = self.list()?.into_iter().filter(|id| id.index <= named.index);
-        self.remove_all(known.skip(self.config.keep.max(1)))
+        self.remove_all(known.skip(self.config.keep.max(1)).filter(|id| id.index <= applied))
     }
 
     /// Removes snapshots that are newer than `named`, the one that the log names: at start, nobody will ever ask for

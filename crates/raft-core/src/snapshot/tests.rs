@@ -147,7 +147,9 @@ fn the_newest_are_kept_and_unfinished_ones_removed() {
         save(&store, &meta(1, index), b"state");
     }
     drop(store.create(&meta(1, 30)).unwrap());
-    store.prune(meta(1, 14).last).unwrap();
+    store.prune(meta(1, 14).last, 4).unwrap();
+    assert_eq!(store.list().unwrap().len(), 4, "nothing is applied yet");
+    store.prune(meta(1, 14).last, 14).unwrap();
     let indices =
         |store: &SnapshotStore<SimDisk>| store.list().unwrap().iter().map(|id| id.index).collect::<Vec<_>>();
     assert_eq!(indices(&store), [20, 14, 9], "two up to the one the log names, and the newer one");

@@ -81,6 +81,8 @@ pub struct WalStats {
     pub entries: u64,
     /// Bytes of batches written, padding included.
     pub bytes: u64,
+    /// Bytes of batches that were there when the log was opened.
+    pub opened_bytes: u64,
     /// Segments on disk.
     pub segments: u64,
     /// Size of the segments on disk.
@@ -148,8 +150,10 @@ impl<D: Disk> Wal<D> {
             .ok_or(WalError::Locked { path: lock_path })?;
         match recovery::open(&*disk, &dir, config.node)? {
             Some(mut opened) => {
-                let stats = WalStats { syncs: 1, ..WalStats::default() };
                 let info = opened.segments.pop().expect("a log has a segment");
+                let opened_bytes =
+                    opened.segments.iter().map(|segment| segment.bytes).sum::<u64>() + opened.position;
+                let stats = WalStats { syncs: 1, opened_bytes, ..WalStats::default() };
                 let recovered = opened.recovered;
                 let mut terms = TermRuns::after(recovered.last_index() - recovered.entries.len() as u64);
                 recovered.entries.iter().for_each(|entry| terms.append(entry.id));

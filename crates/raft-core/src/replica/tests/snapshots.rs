@@ -34,6 +34,35 @@ fn a_snapshot_shortens_the_log_and_serves_the_restart() {
 }
 
 #[test]
+fn the_size_of_the_log_on_disk_is_bounded_however_small_the_commands() {
+    let tune = |config: &mut ReplicaConfig| config.snapshot_wal_bytes = 200_000;
+    simulate(6, tune, |mut cluster| {
+        let leader = cluster.leader();
+        for round in 0..3 {
+            for value in 0..1000 {
+                cluster.propose(leader, &[round * 1000 + value]).unwrap();
+            }
+            let size = cluster.replica(leader).status().wal.disk_bytes;
+            assert!(size < 500_000, "{size} bytes of log");
+        }
+        let saved = cluster.replica(leader).status().counters.snapshots_saved;
+        assert!(saved >= 5, "{saved} snapshots");
+        // What a restarted node finds counts, too.
+        let other = (leader + 1) % 3;
+        for value in 3000..3200 {
+            cluster.propose(leader, &[value]).unwrap();
+            if value % 10 == 0 {
+                cluster.crash(other);
+                cluster.start(other);
+            }
+        }
+        let size = cluster.replica(other).status().wal.disk_bytes;
+        assert!(size < 500_000, "{size} bytes of log");
+        cluster.end();
+    });
+}
+
+#[test]
 fn a_node_that_was_away_too_long_gets_a_snapshot() {
     simulate(2, small, |mut cluster| {
         let leader = cluster.leader();
