@@ -64,7 +64,18 @@ fn pages_are_served() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
-    assert!(metrics.contains("process_resident_memory_bytes "));
+    for family in [
+        "process_resident_memory_bytes ",
+        "fiber_switches_total{worker=\"0\"} ",
+        "kv_log_lines_dropped_total 0",
+    ] {
+        assert!(metrics.contains(family), "{family} in {metrics}");
+    }
+    let mut types: Vec<&str> = metrics.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let families = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!(types.len(), families, "each family stands there once");
 }
 
 #[test]

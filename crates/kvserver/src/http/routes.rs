@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::request::Method;
 use super::response::Response;
 use crate::command::Backend;
-use crate::metrics::process;
+use crate::metrics::{fibers, process};
 
 /// What the pages are made from.
 pub(super) struct Pages {
@@ -45,6 +45,7 @@ impl Pages {
     fn metrics(&self) -> Response {
         let mut body = String::with_capacity(16 * 1024);
         self.backend.metrics(&mut body);
+        fibers::encode(&mut body);
         process::encode(&mut body);
         Response { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body, allow: None }
     }

@@ -11,6 +11,8 @@ pub mod value;
 
 pub mod process;
 
+pub mod fibers;
+
 #[cfg(test)]
 mod tests;
 

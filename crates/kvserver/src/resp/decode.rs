@@ -18,6 +18,8 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::command::write::MAX_VALUE_BYTES;
+
 /// What one client may send. What lies beyond is answered with Redis' own error and the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -37,8 +39,8 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             arguments: 128 * 1024,
-            bulk_bytes: 128 * 1024 * 1024,
-            request_bytes: 160 * 1024 * 1024,
+            bulk_bytes: MAX_VALUE_BYTES,
+            request_bytes: MAX_VALUE_BYTES + 8 * 1024 * 1024,
             inline_bytes: 64 * 1024,
             batch_requests: 1024,
         }
