@@ -56,6 +56,8 @@ pub(super) struct Progress {
     pub(super) acked_token: ReadToken,
     /// Highest commit index sent to the peer.
     pub(super) sent_commit: Index,
+    /// In `Probe`: the last index and the bytes of the append that is out.
+    probed: Option<(Index, u64)>,
     window: Window,
 }
 
@@ -71,6 +73,7 @@ impl Progress {
             recent_active: false,
             acked_token: 0,
             sent_commit: 0,
+            probed: None,
             window: Window::default(),
         }
     }
@@ -94,7 +97,10 @@ impl Progress {
     /// Notes that an append with entries up to `last` (possibly none) was sent.
     pub(super) fn sent(&mut self, last: Index, bytes: u64) {
         match self.state {
-            ReplicationState::Probe => self.paused = true,
+            ReplicationState::Probe => {
+                self.paused = true;
+                self.probed = Some((last, bytes));
+            }
             ReplicationState::Replicate if last >= self.next_index => {
                 self.next_index = last + 1;
                 self.window.add(last, bytes);
@@ -123,10 +129,11 @@ impl Progress {
                 true
             }
             // Only one probe is out at a time, so an answer to another one is late.
-            ReplicationState::Probe if rejected + 1 != self.next_index => false,
+            ReplicationState::Probe if rejected != self.next_index - 1 => false,
             ReplicationState::Probe => {
                 self.next_index = rejected.min(retry_at + 1).max(self.match_index + 1);
                 self.paused = false;
+                self.probed = None;
                 true
             }
         }
@@ -134,23 +141,28 @@ impl Progress {
 
     /// Starts over after the last known match.
     pub(super) fn become_probe(&mut self) {
-        self.state = ReplicationState::Probe;
+        self.enter(ReplicationState::Probe);
         self.next_index = self.match_index + 1;
-        self.paused = false;
-        self.window.clear();
     }
 
-    /// The place where the logs agree is known: stream from here.
+    /// The place where the logs agree is known: stream from here. What the probe carried is on its way already.
     pub(super) fn become_replicate(&mut self) {
-        self.state = ReplicationState::Replicate;
-        self.paused = false;
-        self.window.clear();
+        let probed = self.probed;
+        self.enter(ReplicationState::Replicate);
+        if let Some((last, bytes)) = probed {
+            self.sent(last, bytes);
+        }
     }
 
     /// The peer needs entries that are gone.
     pub(super) fn become_snapshot(&mut self) {
-        self.state = ReplicationState::Snapshot;
+        self.enter(ReplicationState::Snapshot);
+    }
+
+    fn enter(&mut self, state: ReplicationState) {
+        self.state = state;
         self.paused = false;
+        self.probed = None;
         self.window.clear();
     }
 }

@@ -239,6 +239,11 @@ impl Node {
     pub(crate) fn lead(&mut self) {
         let status = self.core.status();
         self.step(Event::Campaign);
+        if self.core.role() == Role::PreCandidate {
+            for peer in &status.conf.voters {
+                self.receive(peer.0, status.term + 1, pre_vote(true));
+            }
+        }
         self.persist();
         let term = self.core.term();
         for peer in status.conf.voters {

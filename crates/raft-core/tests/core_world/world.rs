@@ -208,6 +208,7 @@ impl World {
                 self.step(node, Event::TransferLeadership { to })
             }
             Some(9) => {
+                let node = self.mostly_a_leader(node);
                 self.crash(node);
                 Ok(())
             }
@@ -509,7 +510,13 @@ impl World {
     fn partition(&mut self) {
         self.blocked.clear();
         let one_way = self.random.percent(30);
-        let sides: Vec<bool> = self.nodes.iter().map(|_| self.random.percent(40)).collect();
+        let sides: Vec<bool> = if self.random.percent(50) {
+            // A leader that does not know yet that it is none any more is the best test of reads.
+            let alone = self.mostly_a_leader(0);
+            (0..self.nodes.len()).map(|at| at == alone).collect()
+        } else {
+            self.nodes.iter().map(|_| self.random.percent(40)).collect()
+        };
         for (from, from_side) in sides.iter().enumerate() {
             for (to, to_side) in sides.iter().enumerate() {
                 if from_side != to_side && (!one_way || *from_side) {
