@@ -35,6 +35,75 @@ const STACK_BYTES: usize = 256 << 10;
 
 /// A running node of a replicated state machine. Clones are handles of the same node; it stops when the last one is
 /// dropped.
+///
+/// ```
+/// use std::{io, sync::Arc, time::Duration};
+///
+/// use bytes::Bytes;
+/// use fiber_runtime::{sim::Sim, time};
+/// use raft_core::core::{EntryId, Message, NodeId};
+/// use raft_core::replica::{
+///     Dropped, FrozenState, Replica, ReplicaConfig, StateMachine, Transport, TransportError,
+/// };
+/// use raft_core::sim::SimDisk;
+/// use raft_core::snapshot::{SnapshotAck, SnapshotChunk};
+///
+/// /// Adds up the lengths of the commands.
+/// struct Sum(u64);
+///
+/// impl StateMachine for Sum {
+///     type Output = u64;
+///     fn apply(&mut self, _: EntryId, command: Bytes) -> u64 {
+///         self.0 += command.len() as u64;
+///         self.0
+///     }
+///     fn freeze(&mut self) -> Box<dyn FrozenState> {
+///         Box::new(Sum(self.0))
+///     }
+///     fn restore(&mut self, source: &mut dyn io::Read) -> io::Result<()> {
+///         let mut bytes = [0; 8];
+///         source.read_exact(&mut bytes)?;
+///         self.0 = u64::from_le_bytes(bytes);
+///         Ok(())
+///     }
+/// }
+///
+/// impl FrozenState for Sum {
+///     fn write_to(self: Box<Self>, sink: &mut dyn io::Write) -> io::Result<()> {
+///         sink.write_all(&self.0.to_le_bytes())
+///     }
+/// }
+///
+/// /// A cluster of one has nobody to talk to. Real ones use `RpcTransport`.
+/// struct Nobody;
+///
+/// impl Transport for Nobody {
+///     fn send(&self, _: Message) -> Result<(), Dropped> {
+///         Err(Dropped)
+///     }
+///     fn snapshot_chunk(
+///         &self,
+///         chunk: SnapshotChunk,
+///         _: std::time::Instant,
+///     ) -> Result<SnapshotAck, TransportError> {
+///         Err(TransportError { to: chunk.to, reason: "nobody is there".into() })
+///     }
+/// }
+///
+/// // In a simulation; a node with `RealDisk` in a `fiber_runtime::Runtime` is started in the same way.
+/// Sim::new(1).run(|| {
+///     let config = ReplicaConfig::new(NodeId(0), vec![NodeId(0)], "/data");
+///     let replica =
+///         Replica::start(config, Sum(0), Arc::new(SimDisk::new(1)), Arc::new(Nobody)).unwrap();
+///     let deadline = time::now() + Duration::from_secs(5);
+///     while replica.read_barrier(deadline).is_err() {
+///         time::sleep(Duration::from_millis(10));
+///     }
+///     let commands = vec![Bytes::from("three"), Bytes::from("two")];
+///     assert_eq!(replica.propose(commands, deadline).unwrap(), [5, 8]);
+///     replica.stop();
+/// });
+/// ```
 pub struct Replica<S: StateMachine> {
     shared: Arc<Shared>,
     config: Arc<ReplicaConfig>,

@@ -4,6 +4,8 @@
 //! after a power cut: each unsynced sector old or new by itself (lost, torn and reordered writes), each unsynced
 //! length and name there or not. A write to a sector that holds durable bytes and fails half-way leaves the sector
 //! old or new: sectors are atomic. What is left out: sectors that read back as an error.
+//!
+//! The lock inside is a plain one: a simulation has one thread, and no lock is held while virtual time passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -170,3 +170,58 @@ fn chunks_of_strangers_and_old_terms_are_refused() {
         cluster.end();
     });
 }
+
+#[test]
+fn snapshots_taken_while_one_is_being_sent_do_not_hurt_it() {
+    simulate(7, small, |mut cluster| {
+        let leader = cluster.leader();
+        let away = (leader + 1) % 3;
+        cluster.crash(away);
+        for value in 0..200 {
+            cluster.propose(leader, &[value]).unwrap();
+        }
+        cluster.wait("a snapshot", |cluster| {
+            (cluster.replica(leader).status().snapshot_index > 100).then_some(())
+        });
+        cluster.start(away);
+        // Many snapshots come and go, and the one that is on its way is removed from the directory.
+        for value in 200..900 {
+            cluster.propose(leader, &[value]).unwrap();
+            if value % 10 == 0 {
+                cluster.replica(leader).trigger_snapshot();
+            }
+        }
+        cluster.wait_equal(Some(&(0..900).collect::<Vec<_>>()));
+        assert!(cluster.replica(away).status().counters.snapshots_installed >= 1);
+        cluster.end();
+    });
+}
+
+#[test]
+fn a_power_cut_at_any_point_of_an_installation_is_survived() {
+    for seed in 0..30 {
+        simulate(2000 + seed, small, move |mut cluster| {
+            let leader = cluster.leader();
+            let away = (leader + 1) % 3;
+            // It knows something of the log, which the snapshot will replace.
+            for value in 0..20 {
+                cluster.propose(leader, &[value]).unwrap();
+            }
+            cluster.crash(away);
+            for value in 20..200 {
+                cluster.propose(leader, &[value]).unwrap();
+            }
+            cluster.wait("a snapshot", |cluster| {
+                (cluster.replica(leader).status().snapshot_index > 100).then_some(())
+            });
+            for _ in 0..4 {
+                cluster.start(away);
+                time::sleep(Duration::from_micros(sim::random_u64() % 60_000));
+                cluster.crash(away);
+            }
+            cluster.start(away);
+            cluster.wait_equal(Some(&(0..200).collect::<Vec<_>>()));
+            cluster.end();
+        });
+    }
+}
