@@ -45,6 +45,28 @@ fn different_seeds_give_different_runs() {
 }
 
 #[test]
+fn the_schedule_alone_differs_between_seeds() {
+    let run = |seed| {
+        Sim::new(seed).run(|| {
+            let order = Arc::new(crate::sync::Spin::new(Vec::new()));
+            let handles: Vec<_> = (0..6)
+                .map(|n| {
+                    let order = order.clone();
+                    spawn(move || order.lock(|order| order.push(n)))
+                })
+                .collect();
+            for handle in handles {
+                handle.join().unwrap();
+            }
+            order.lock(std::mem::take)
+        })
+    };
+    let orders: std::collections::HashSet<Vec<i32>> = (0..50).map(run).collect();
+    assert!(orders.len() > 30, "{} different orders of 50", orders.len());
+    assert_eq!(run(7), run(7));
+}
+
+#[test]
 fn a_sleep_of_days_is_instant() {
     let began = Instant::now();
     let days = Duration::from_secs(30 * 86_400);
