@@ -77,6 +77,8 @@ impl Worker {
     /// Sleeps in the kernel until an event, a timer or a wake.
     fn sleep(&self, until: &dyn Fn(&Worker) -> bool) {
         let shared = self.shared();
+        #[cfg(test)]
+        tests::before_park();
         shared.add_idle();
         self.port().park();
         let work = self.port().has_mail()
@@ -138,3 +140,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
