@@ -85,6 +85,8 @@ impl Poller {
     pub(crate) fn new(wake: RawFd) -> io::Result<Self> {
         let poll = Poll::new()?;
         let timer = sys::timerfd()?;
+        // What the eventfd's previous worker was told does not concern this one.
+        let _ = sys::read(wake, &mut [0; 8]);
         poll.registry().register(&mut SourceFd(&wake), WAKE, mio::Interest::READABLE)?;
         poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TIMER, mio::Interest::READABLE)?;
         Ok(Poller {

@@ -57,10 +57,12 @@ fn a_close_after_the_last_look_is_not_lost() {
     let runtime = Runtime::builder().workers(1).use_caller(true).build().unwrap();
     let (left, _right) = std::os::unix::net::UnixStream::pair().unwrap();
     let fd = left.as_raw_fd();
+    let began = time::now();
     let error = runtime.block_on(move || {
         schedule(move || in_another_thread(move || crate::reactor::closing(fd)));
         let deadline = time::now() + Duration::from_secs(10);
         crate::reactor::wait(fd, crate::reactor::Interest::Read, Some(deadline)).unwrap_err()
     });
     assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+    assert!(began.elapsed() < Duration::from_secs(5), "the news came with the deadline");
 }
