@@ -166,3 +166,12 @@ fn a_reader_that_is_woken_for_nothing_keeps_its_deadline() {
         assert!(start.elapsed() < Duration::from_secs(10));
     });
 }
+
+#[test]
+fn a_simulation_has_no_descriptors_to_wait_for() {
+    let kind = fiber_runtime::sim::Sim::new(3).run(|| {
+        let (mut one, _other) = UnixStream::pair().unwrap();
+        one.read(&mut [0]).unwrap_err().kind()
+    });
+    assert_eq!(kind, ErrorKind::Unsupported);
+}

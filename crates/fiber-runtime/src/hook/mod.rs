@@ -33,6 +33,8 @@
 //! - A call on a descriptor that another fiber or thread closes, or of a fiber that is cancelled, fails with
 //!   `ECANCELED`. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
 //! - A hook never unwinds, and blocks the thread instead of switching while its fiber unwinds from a panic.
+//! - A lock of `std::sync` must not be held across a hooked call: another fiber of the worker that wants it would block
+//!   the thread that alone can release it. (A log file is safe, as are descriptors 0 to 2: those writes are plain.)
 //! - A fiber that accepts from a blocking listener which threads outside the runtime (or other processes) accept from
 //!   too may block its worker: a connection seen by the fiber can be gone when it takes it, and there is no
 //!   non-blocking `accept` for a blocking descriptor. Use [`crate::net::TcpListener`], or `O_NONBLOCK`, there.

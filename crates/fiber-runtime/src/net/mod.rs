@@ -4,6 +4,9 @@
 //! the kernel has nothing for it parks the fiber in the reactor: one system call for an operation that is ready. On a
 //! plain thread the same types block the thread, with the same deadlines.
 //!
+//! A simulation ([`crate::sim`]) has no descriptors: there, an operation that would wait fails with
+//! `ErrorKind::Unsupported`.
+//!
 //! # Deadlines
 //! A *timeout* (`set_read_timeout`) gives each call that long; a *deadline* (`set_read_deadline`) is a point in time
 //! for all calls until it is changed. The earlier one counts. Either is one deadline for the whole call, however often
