@@ -32,6 +32,9 @@ pub(super) enum ApplyJob<O> {
     Snapshot,
 }
 
+/// Entries applied before other fibers of the worker get their turn.
+const ENTRIES_PER_SLICE: usize = 32;
+
 /// Jobs taken from the queue at once.
 const MAX_GATHERED_JOBS: usize = 256;
 
@@ -65,8 +68,6 @@ impl<S: StateMachine, D: Disk> Apply<S, D> {
                     ApplyJob::Entries(entries) => {
                         self.apply(&mut machine, entries);
                         self.snapshot_if_due(&mut machine);
-                        // Others of this worker have waited long enough.
-                        fiber_runtime::yield_now();
                     }
                     ApplyJob::Expect(expectation) => self.waiting.expect(expectation),
                     ApplyJob::Read { index, replies } => self.readers.push((index, replies)),
@@ -78,6 +79,7 @@ impl<S: StateMachine, D: Disk> Apply<S, D> {
                 }
             }
             self.wake_readers();
+            fiber_runtime::yield_now();
             if self.shared.apply_is_full.swap(false, Ordering::SeqCst) {
                 self.shared.nudge();
             }
@@ -86,7 +88,12 @@ impl<S: StateMachine, D: Disk> Apply<S, D> {
 
     fn apply(&mut self, machine: &mut S, entries: Vec<Entry>) {
         let leader = self.shared.leader();
-        for entry in entries {
+        for (position, entry) in entries.into_iter().enumerate() {
+            // The owner may live on this worker: thousands of entries in one go, as after a restart, would keep it from
+            // its ticks and the cluster from a leader.
+            if position % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1 {
+                fiber_runtime::yield_now();
+            }
             assert_eq!(entry.id.index, self.last.index + 1, "entries are applied in order");
             self.last = entry.id;
             self.entries_since += 1;

@@ -183,3 +183,47 @@ fn a_cluster_of_one_confirms_reads_that_come_with_a_tick() {
         replica.stop();
     });
 }
+
+/// Notes how often another fiber has run when each command is applied.
+struct Clocked(Arc<std::sync::atomic::AtomicU64>);
+
+impl StateMachine for Clocked {
+    type Output = u64;
+
+    fn apply(&mut self, _: EntryId, _: Bytes) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn freeze(&mut self) -> Box<dyn FrozenState> {
+        Box::new(Frozen(Arc::default()))
+    }
+
+    fn restore(&mut self, _: &mut dyn Read) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_long_batch_lets_other_fibers_run_in_between() {
+    Sim::new(10).run(|| {
+        let turns = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counter = turns.clone();
+        let config = ReplicaConfig::new(NodeId(0), vec![NodeId(0)], "/data");
+        let (disk, net) = (Arc::new(SimDisk::new(10)), Arc::new(End(Arc::default())));
+        let replica = Replica::start(config, Clocked(turns), disk, net).unwrap();
+        while replica.read_barrier(soon()).is_err() {
+            time::sleep(Duration::from_millis(10));
+        }
+        let other = fiber_runtime::spawn(move || {
+            for _ in 0..20_000 {
+                counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                fiber_runtime::yield_now();
+            }
+        });
+        let mut seen = replica.propose((0..2000).map(command).collect(), soon()).unwrap();
+        seen.dedup();
+        assert!(seen.len() >= 20, "others ran {} times during 2000 commands", seen.len());
+        other.join().unwrap();
+        replica.stop();
+    });
+}
