@@ -143,6 +143,20 @@ impl Worker {
     }
 }
 
+/// Operations that a fiber may complete without waiting before it gives way: a connection that always has data must not
+/// keep others from being served.
+pub(crate) const COURTESY: u32 = 64;
+
+/// An operation that could have waited did not have to. After [`COURTESY`] of those in one turn the fiber gives way.
+/// Does not unwind, so a hook may call it.
+#[inline]
+pub(crate) fn courtesy() {
+    let due = Worker::with_current_fiber(|worker, _| worker.spend_courtesy());
+    if due == Some(true) {
+        yield_uncancelled();
+    }
+}
+
 /// As [`yield_now`], for a fiber that must not end yet although it is cancelled.
 pub(crate) fn yield_uncancelled() {
     let in_fiber = Worker::with_current_fiber(|_, fiber| {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void, iovec, msghdr, pollfd, sockaddr, socklen_t};
 
+use crate::fiber::park;
 use crate::reactor::{self, Interest};
 use crate::{sys, time};
 
@@ -51,7 +52,11 @@ pub(crate) fn drive(
                 }
                 wait(fd, interest, deadline)?;
             }
-            done => return done,
+            Ok(result) => {
+                park::courtesy();
+                return Ok(result);
+            }
+            stop => return stop,
         }
     }
 }

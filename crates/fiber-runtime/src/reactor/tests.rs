@@ -270,3 +270,22 @@ fn a_busy_worker_still_hears_of_events() {
         reader.join().unwrap().unwrap();
     });
 }
+
+#[test]
+fn a_descriptor_that_is_always_ready_does_not_starve_other_fibers() {
+    in_runtime(1, || {
+        let (left, right) = crate::net::UnixStream::pair().unwrap();
+        let ran = std::rc::Rc::new(std::cell::Cell::new(false));
+        let flag = ran.clone();
+        let other = spawn_local(move || flag.set(true));
+        let mut rounds = 0;
+        while !ran.get() {
+            rounds += 1;
+            assert!(rounds < 10_000, "ten thousand operations without giving way");
+            (&left).write_all(b"x").unwrap();
+            let mut byte = [0];
+            (&right).read_exact(&mut byte).unwrap();
+        }
+        other.join().unwrap();
+    });
+}

@@ -17,6 +17,7 @@ use super::ready::ReadyQueue;
 use super::shared::{IdBlock, Shared, SharedRef};
 use crate::fiber::Placement;
 use crate::fiber::header::{Header, Phase, Unstarted};
+use crate::fiber::park::COURTESY;
 use crate::metrics::Counters;
 use crate::reactor::poller::Poller;
 use crate::sim::SimState;
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     pub(super) budget: Cell<u32>,
     /// How many resumes the next budget has; adapts to how long resumes take.
     pub(super) interval: Cell<u32>,
+    /// Operations that the current fiber may still complete in this turn without giving way.
+    pub(super) courtesy: Cell<u32>,
     pub(super) last_look: Cell<u64>,
     pub(super) last_poll: Cell<u64>,
     /// Whether this worker has cancelled its fibers because the runtime cancels.
@@ -101,6 +104,7 @@ impl Worker {
             alive: RefCell::new(Slab::new()),
             budget: Cell::new(super::run::MAX_INTERVAL),
             interval: Cell::new(super::run::MAX_INTERVAL),
+            courtesy: Cell::new(COURTESY),
             last_look: Cell::new(now),
             last_poll: Cell::new(now),
             swept: Cell::new(false),
@@ -243,6 +247,14 @@ impl Worker {
             }
             Placement::Anywhere | Placement::Here | Placement::On(_) => self.push_ready(fiber.0),
         }
+    }
+
+    /// The current fiber has completed an operation without waiting. True: it has had enough for this turn.
+    #[inline]
+    pub(crate) fn spend_courtesy(&self) -> bool {
+        let left = self.courtesy.get();
+        self.courtesy.set(left.saturating_sub(1));
+        left == 0
     }
 
     /// Arms a fiber's timer; false when `deadline` is not in the future of the wheel.

@@ -2,7 +2,7 @@
 //!
 //! Safe wrappers take slices and plain numbers; the rest is `unsafe` and names its condition. Calls that exist only
 //! for the hooks take raw pointers, because that is what libc's callers hand over.
-#![allow(dead_code)]
+#![cfg_attr(not(feature = "hook"), allow(dead_code, reason = "some calls are made by hooks only"))]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -72,30 +72,6 @@ pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 pub(crate) fn write(fd: RawFd, buffer: &[u8]) -> io::Result<usize> {
     // SAFETY: the kernel reads at most `buffer.len()` bytes from it.
     check(unsafe { syscall6(libc::SYS_write, fd as usize, buffer.as_ptr() as usize, buffer.len(), 0, 0, 0) })
-}
-
-/// `recvfrom(2)` without an address: `recv`.
-pub(crate) fn recv(fd: RawFd, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
-    // SAFETY: the kernel writes at most `buffer.len()` bytes to it.
-    check(unsafe {
-        syscall6(
-            libc::SYS_recvfrom,
-            fd as usize,
-            buffer.as_mut_ptr() as usize,
-            buffer.len(),
-            flags as usize,
-            0,
-            0,
-        )
-    })
-}
-
-/// `sendto(2)` without an address: `send`.
-pub(crate) fn send(fd: RawFd, buffer: &[u8], flags: i32) -> io::Result<usize> {
-    // SAFETY: the kernel reads at most `buffer.len()` bytes from it.
-    check(unsafe {
-        syscall6(libc::SYS_sendto, fd as usize, buffer.as_ptr() as usize, buffer.len(), flags as usize, 0, 0)
-    })
 }
 
 /// `recvfrom(2)`
@@ -347,22 +323,6 @@ pub(crate) unsafe fn setsockopt_raw(
             0,
         )
     }
-}
-
-/// `futex(2)`
-///
-/// # Safety
-/// As for the system call.
-pub(crate) unsafe fn futex_raw(
-    address: usize,
-    operation: usize,
-    value: usize,
-    timeout: usize,
-    address2: usize,
-    value3: usize,
-) -> isize {
-    // SAFETY: the caller's promise.
-    unsafe { syscall6(libc::SYS_futex, address, operation, value, timeout, address2, value3) }
 }
 
 /// Maps `length` bytes of zeroed private memory, reserved but not committed.

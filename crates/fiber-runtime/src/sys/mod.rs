@@ -13,5 +13,5 @@ pub(crate) mod errno;
 pub(crate) mod raw;
 
 pub(crate) use calls::*;
-#[allow(unused_imports)]
+#[cfg(feature = "hook")]
 pub(crate) use raw::syscall6;
