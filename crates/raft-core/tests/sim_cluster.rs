@@ -32,12 +32,12 @@ fn swarm(nodes: usize, seeds: u64) {
 
 #[test]
 fn three_replicas_stay_safe_and_recover() {
-    swarm(3, 400);
+    swarm(3, 1000);
 }
 
 #[test]
 fn five_replicas_stay_safe_and_recover() {
-    swarm(5, 200);
+    swarm(5, 400);
 }
 
 #[test]

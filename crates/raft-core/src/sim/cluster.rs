@@ -57,7 +57,7 @@ fn small_limits(config: &mut ReplicaConfig, rng: &mut Rng) {
     config.core.pre_vote = rng.chance(0.6);
     config.core.check_quorum = rng.chance(0.7);
     config.core.election_ticks = *rng.pick(&[6, 15]);
-    config.core.max_append_bytes = *rng.pick(&[1, 300, 4_000, 1 << 20]);
+    config.core.max_append_bytes = *rng.pick(&[1, 1, 300, 4_000, 1 << 20]);
     config.core.max_inflight_messages = *rng.pick(&[1, 4, 256]);
     config.core.trailing_entries = *rng.pick(&[0, 20, 1_000]);
     config.core.max_apply_bytes = *rng.pick(&[200, 1 << 20]);
@@ -266,11 +266,17 @@ impl<M: SimMachine> SimCluster<M> {
             let group = Group::new(format!("node {node}"));
             let applied = Arc::new(AtomicU64::new(0));
             slot.life = Some(Life { group: group.clone(), replica: None, applied: Arc::clone(&applied) });
-            (group, applied, slot.disk.clone(), Rng::new(self.seed, &format!("start {node}")), slot.lives)
+            (
+                group,
+                applied,
+                slot.disk.clone(),
+                Rng::new(self.seed, &format!("life {} of {node}", slot.lives)),
+                slot.lives,
+            )
         };
         let mut config = ReplicaConfig::new(node, self.ids.clone(), "node");
-        (self.options.configure)(&mut config, &mut Rng::new(self.seed, "limits"));
-        config.core.seed = (0..life).map(|_| rng.draw()).last().unwrap_or(0);
+        (self.options.configure)(&mut config, &mut rng);
+        config.core.seed = rng.draw();
         config.observer = Some(Arc::new(Watcher { node, world: Arc::clone(&self.world) }));
         let digests = Arc::clone(&self.digests);
         let machine = Watched::new((self.make)(node), node.0, applied, digests, Arc::clone(&self.world));

@@ -38,6 +38,8 @@ pub struct FaultOptions {
     pub crash_after_vote: f64,
     /// Share of the acknowledged appends right after which the node crashes: the entries must be on its disk by then.
     pub crash_after_append: f64,
+    /// Share of the appends with entries right after which the leader that sends them crashes.
+    pub crash_after_entries: f64,
     /// How long a sync of the disk takes.
     pub sync: Range<Duration>,
     /// Share of the syncs that take fifty times as long.
@@ -65,6 +67,7 @@ impl FaultOptions {
             blackout: 0.0,
             crash_after_vote: 0.0,
             crash_after_append: 0.0,
+            crash_after_entries: 0.0,
             sync: Duration::from_micros(200)..ms(2),
             slow_sync: 0.0,
             transfer_every: None,
@@ -76,6 +79,7 @@ impl FaultOptions {
         match &message.body {
             Body::VoteResponse(vote) if vote.granted && !vote.pre_vote => self.crash_after_vote,
             Body::AppendResponse(AppendResponse::Accepted { .. }) => self.crash_after_append,
+            Body::AppendEntries(append) if !append.entries.is_empty() => self.crash_after_entries,
             _ => 0.0,
         }
     }
@@ -106,6 +110,7 @@ impl FaultOptions {
             blackout: share(&mut rng, 0.5),
             crash_after_vote: *rng.pick(&[0.0, 0.0, 0.2, 0.5]),
             crash_after_append: *rng.pick(&[0.0, 0.0, 0.002, 0.02]),
+            crash_after_entries: *rng.pick(&[0.0, 0.0, 0.0, 0.005]),
             sync: Duration::from_micros(100)..*rng.pick(&[ms(1), ms(5), ms(30), ms(120)]),
             slow_sync: share(&mut rng, 0.05),
             transfer_every: if rng.chance(0.3) { Some(rng.duration(&(ms(200)..ms(1000)))) } else { None },
@@ -118,9 +123,10 @@ impl FaultOptions {
         let ms = Duration::from_millis;
         FaultOptions {
             loss: 0.1 + rng.unit() * 0.4,
-            delay: Duration::from_micros(100)..*rng.pick(&[ms(2), ms(10)]),
-            crash_every: Some(rng.duration(&(ms(60)..ms(300)))),
+            delay: Duration::from_micros(100)..*rng.pick(&[ms(2), ms(10), ms(30)]),
+            crash_every: Some(rng.duration(&(ms(100)..ms(400)))),
             leader_share: 1.0,
+            crash_after_entries: *rng.pick(&[0.01, 0.05, 0.15]),
             down_for: *rng.pick(&[ms(2), ms(50), ms(150)]),
             ..FaultOptions::none()
         }
