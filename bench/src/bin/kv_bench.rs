@@ -124,7 +124,6 @@ fn measure(arguments: Arguments) -> Result<Report, Box<dyn Error>> {
     if arguments.operation == Operation::Get {
         fill(&arguments)?;
     }
-    let before = Sample::take(&arguments.http);
     let start = time::now();
     let measure_from = start + Duration::from_secs_f64(arguments.warmup);
     let run = Arc::new(Run {
@@ -132,6 +131,10 @@ fn measure(arguments: Arguments) -> Result<Report, Box<dyn Error>> {
         measure_until: measure_from + Duration::from_secs_f64(arguments.seconds),
         arguments,
     });
+    let sampler = {
+        let run = run.clone();
+        fiber_runtime::spawn(move || sample(&run))
+    };
     let connections = run.arguments.connections.min(run.arguments.clients);
     let fibers: Vec<_> = (0..connections)
         .map(|index| {
@@ -156,7 +159,7 @@ fn measure(arguments: Arguments) -> Result<Report, Box<dyn Error>> {
         total.errors += tally.errors;
         total.first_error = total.first_error.or(tally.first_error);
     }
-    let work = (!before.is_empty()).then(|| before.work_until(&Sample::take(&run.arguments.http)));
+    let work = sampler.join()?;
     let latency = total.latencies.summary();
     let Arguments { address, operation, clients, value_bytes, keys, seconds, .. } = run.arguments.clone();
     Ok(Report {
@@ -175,6 +178,14 @@ fn measure(arguments: Arguments) -> Result<Report, Box<dyn Error>> {
         latency,
         work,
     })
+}
+
+/// What the nodes did while it was measured.
+fn sample(run: &Run) -> Option<Work> {
+    time::sleep_until(run.measure_from);
+    let before = Sample::take(&run.arguments.http);
+    time::sleep_until(run.measure_until);
+    (!before.is_empty()).then(|| before.work_until(&Sample::take(&run.arguments.http)))
 }
 
 fn key(index: u64) -> String {
@@ -303,7 +314,7 @@ fn print(report: &Report) {
     if let Some(work) = report.work {
         let operations = report.operations.max(1) as f64;
         println!(
-            "nodes       {} fsyncs ({:.4} per op), {} WAL bytes ({:.1} per op), warm-up included; {} elections",
+            "nodes       {} fsyncs ({:.4} per op), {} WAL bytes ({:.1} per op), {} elections",
             work.fsyncs,
             work.fsyncs as f64 / operations,
             work.wal_bytes,
