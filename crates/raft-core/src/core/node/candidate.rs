@@ -49,7 +49,8 @@ impl Core {
     /// Starts an election; with PreVote by asking first, unless the leader itself wants it.
     pub(super) fn campaign(&mut self, leader_transfer: bool) {
         self.reset_election_timer();
-        if !self.voters.incoming.contains(self.config.id) {
+        // A node that was voted out does not campaign. Nor does one that was led to the last term by a liar.
+        if !self.voters.incoming.contains(self.config.id) || self.term + 1 >= TERM_LIMIT {
             return;
         }
         if self.config.pre_vote && !leader_transfer {
@@ -63,9 +64,6 @@ impl Core {
     }
 
     fn become_candidate(&mut self, leader_transfer: bool) {
-        if self.term + 1 >= TERM_LIMIT {
-            return self.fatal(format!("term {} cannot be raised", self.term));
-        }
         self.set_term(self.term + 1);
         self.voted_for = Some(self.config.id);
         self.leader = None;

@@ -159,7 +159,8 @@ impl Core {
 
     /// Installs a snapshot that lies in the spool (paper §7).
     pub(super) fn snapshot_received(&mut self, from: NodeId, term: Term, meta: SnapshotMeta) {
-        let plausible = meta.last.index > 0 && meta.last.term <= term && term < super::TERM_LIMIT;
+        let position = meta.last.index > 0 && meta.last.index < super::INDEX_LIMIT;
+        let plausible = position && meta.last.term > 0 && meta.last.term <= term && term < super::TERM_LIMIT;
         if !self.is_peer(from) || !plausible || term < self.term {
             return;
         }

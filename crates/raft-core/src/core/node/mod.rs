@@ -29,6 +29,9 @@ use leader::Leader;
 /// Terms from here on are refused: no honest cluster counts so far, and counting on must not overflow.
 const TERM_LIMIT: Term = 1 << 62;
 
+/// Indices from here on are refused, for the same reason.
+const INDEX_LIMIT: Index = 1 << 62;
+
 /// What storage holds when a node starts.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
