@@ -3,7 +3,7 @@
 //! What makes this correct is the line between "nothing was appended", after which the batch may take another way,
 //! and everything else, after which it may not: a batch is never sent twice if it may have been executed once.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fiber_runtime::time;
 use raft_core::core::{NodeId, Role};
@@ -13,7 +13,10 @@ use super::{Answer, Node};
 use crate::command::{KvError, Refusal, Request, Response};
 
 /// Pause between two looks for a leader.
-const LEADER_POLL: std::time::Duration = std::time::Duration::from_millis(5);
+const LEADER_POLL: Duration = Duration::from_millis(5);
+
+/// An attempt that took longer than this waited for an answer.
+const LONG_ATTEMPT: Duration = Duration::from_millis(100);
 
 /// Who is to execute a batch.
 enum Route {
@@ -89,9 +92,10 @@ impl Node {
         if batch.is_empty() {
             return Vec::new();
         }
-        let patience = deadline.min(time::now() + self.leader_patience());
+        let mut patience = deadline.min(time::now() + self.leader_patience());
         loop {
-            let refusal = if self.is_stopping() {
+            let began = time::now();
+            let trouble = if self.is_stopping() {
                 return refuse(batch, Refusal::Stopping, None);
             } else {
                 match self.route() {
@@ -111,8 +115,13 @@ impl Node {
                 }
             };
             // Nothing was appended; leadership may be on its way to somewhere.
-            if !may_forward || time::now() + LEADER_POLL >= patience {
-                return refuse(batch, refusal.reason, refusal.leader);
+            let now = time::now();
+            if now.saturating_duration_since(began) > LONG_ATTEMPT {
+                // Time spent on a leader that did not answer was not time without one.
+                patience = deadline.min(now + self.leader_patience());
+            }
+            if !may_forward || now + LEADER_POLL >= patience {
+                return refuse(batch, trouble.reason, trouble.leader);
             }
             time::sleep(LEADER_POLL);
         }

@@ -122,6 +122,11 @@ impl Node {
         self.config.settings.max_frame_bytes - REPLY_OVERHEAD
     }
 
+    /// Whether this node sends requests on to the leader.
+    pub(crate) fn forwards(&self) -> bool {
+        self.config.settings.forward
+    }
+
     /// How long a request may wait for a leader to appear: time for two elections in a row, the second after a
     /// split vote.
     fn leader_patience(&self) -> Duration {
@@ -131,7 +136,7 @@ impl Node {
 
 impl Backend for Node {
     fn execute(&self, batch: Vec<Request>, deadline: Instant) -> Vec<Answer> {
-        self.execute_batch(batch, deadline, self.config.settings.forward)
+        self.execute_batch(batch, deadline, self.forwards())
     }
 
     fn status(&self) -> NodeStatus {

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Node;
 use super::disk::NodeDisk;
 use crate::command::Backend;
-use crate::config::{Config, LogFormat, Settings};
+use crate::config::{Config, LogFormat, Settings, SyncMode};
 use crate::service::KvService;
 use crate::store::KvMachine;
 use crate::{http, logging, resp};
@@ -225,6 +225,9 @@ pub(super) fn start(config: Config, id: NodeId) -> Result<Running, NodeError> {
         Some(address) => Some(open_resp(address, &node, &settings)?),
     };
 
+    if settings.sync == SyncMode::None {
+        tracing::warn!("sync=none: a power failure loses acknowledged writes");
+    }
     tracing::info!(%id, data = %path.display(), "recovering");
     let recovery = time::now();
     let cluster = xxh3_64(settings.cluster.as_bytes());
@@ -284,7 +287,14 @@ fn open_resp(
     settings: &Settings,
 ) -> Result<(resp::ServerHandle, JoinHandle<()>), NodeError> {
     let config = resp::Config {
-        limits: resp::Limits { batch_requests: settings.max_pipeline, ..resp::Limits::default() },
+        limits: resp::Limits {
+            arguments: 2 * settings.max_command_keys + 8,
+            // Twice what is accepted, so that what is a little too large gets an error and not a closed connection.
+            bulk_bytes: 2 * settings.max_value_bytes.max(settings.max_key_bytes),
+            request_bytes: 2 * settings.max_command_bytes,
+            batch_requests: settings.max_pipeline,
+            ..resp::Limits::default()
+        },
         max_clients: settings.max_connections,
         request_timeout: settings.request_timeout_ms,
         idle_timeout: Some(settings.idle_timeout_ms).filter(|timeout| !timeout.is_zero()),

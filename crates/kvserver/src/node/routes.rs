@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use fiber_rpc::{CallError, Code};
+use fiber_runtime::time;
 use raft_core::core::NodeId;
 use raft_core::replica::{ProposeError, ReadError};
 
@@ -36,7 +37,10 @@ impl Node {
         self.forwarded.increment();
         let client = KvClient::new(self.pool.channel(address));
         let request = ExecuteRequest { batch: encode_requests(batch), no_forward: true };
-        let lost = match client.execute(&request, deadline) {
+        let only_reads = batch.iter().all(|request| matches!(request, Request::Read(_)));
+        // A read that gets no answer may go to the next leader; a write must wait for its own answer.
+        let attempt = if only_reads { deadline.min(time::now() + self.leader_patience()) } else { deadline };
+        let lost = match client.execute(&request, attempt) {
             Ok(response) => match decode_answers(response.answers) {
                 Ok(answers) if answers.len() == batch.len() => {
                     return match common_refusal(&answers) {
@@ -63,7 +67,7 @@ impl Node {
             },
             Err(error @ CallError::OutcomeUnknown { .. }) => error.to_string(),
         };
-        if batch.iter().all(|request| matches!(request, Request::Read(_))) {
+        if only_reads {
             return not_appended(Refusal::LeaderUnreachable);
         }
         let answers = batch.iter().map(|request| match request {

@@ -226,6 +226,18 @@ fn without_forwarding_a_follower_names_the_leader() {
 }
 
 #[test]
+fn without_forwarding_a_clerk_still_finds_the_leader() {
+    in_runtime(|| {
+        let cluster = Cluster::start(3, &[("forward", "off")]);
+        let follower = cluster.follower();
+        let only = vec![cluster.endpoints()[follower]];
+        let clerk = Clerk::new(only, ClerkConfig { timeout: PATIENCE, ..ClerkConfig::default() }).unwrap();
+        clerk.put("k", "v").unwrap();
+        assert_eq!(clerk.get("k"), Ok(Some(Bytes::from("v"))));
+    });
+}
+
+#[test]
 fn without_a_majority_nothing_is_done_and_nothing_is_promised() {
     in_runtime(|| {
         let mut cluster = Cluster::start(3, &[]);

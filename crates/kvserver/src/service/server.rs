@@ -38,7 +38,8 @@ impl proto::Kv for KvService {
         let batch = decode_requests(request.batch)
             .map_err(|error| Status::invalid_argument(format!("the batch cannot be decoded: {error}")))?;
         let deadline = cx.deadline().unwrap_or_else(|| time::now() + DEFAULT_DEADLINE);
-        let mut answers = self.node.execute_batch(batch, deadline, !request.no_forward);
+        let may_forward = self.node.forwards() && !request.no_forward;
+        let mut answers = self.node.execute_batch(batch, deadline, may_forward);
         bound(&mut answers, self.node.reply_bytes());
         let leader = self.node.leader_address().map(|address| address.to_string()).unwrap_or_default();
         Ok(proto::ExecuteResponse { answers: encode_answers(&answers), leader })

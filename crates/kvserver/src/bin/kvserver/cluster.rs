@@ -67,7 +67,8 @@ pub(crate) fn run(
     let stopping = Arc::new(AtomicBool::new(false));
     let announcer = std::thread::spawn({
         let (config, file, stopping) = (config.clone(), file.clone(), Arc::clone(&stopping));
-        move || announce(&config, &file, &stopping)
+        let pids: Vec<u32> = nodes.iter().map(|node| node.child.id()).collect();
+        move || announce(&config, &file, &pids, &stopping)
     });
 
     let deadline = watch(&mut signals, &mut nodes, &config, &program, file, settings);
@@ -212,8 +213,9 @@ fn stop(mut nodes: Vec<Node>, deadline: Instant, signals: &mut Signals) -> Resul
     if bad.is_empty() { Ok(()) } else { Err(bad.join("; ")) }
 }
 
-/// Waits for a leader and prints where everybody listens.
-fn announce(config: &Config, file: &Path, stopping: &AtomicBool) {
+/// Waits for a leader and prints where everybody listens. Nodes that somebody else started at the same addresses are
+/// not taken for these.
+fn announce(config: &Config, file: &Path, pids: &[u32], stopping: &AtomicBool) {
     let endpoints: Vec<SocketAddr> = config.nodes.values().map(|node| node.rpc).collect();
     let attempt = Duration::from_millis(500);
     let clerk = BlockingClerk::new(endpoints, ClerkConfig { attempt_timeout: attempt, ..Default::default() });
@@ -224,8 +226,12 @@ fn announce(config: &Config, file: &Path, stopping: &AtomicBool) {
     let started = Instant::now();
     let mut remarked = false;
     while !stopping.load(Ordering::Acquire) {
-        let states: Vec<Option<NodeStatus>> =
-            config.nodes.values().map(|node| clerk.status(node.rpc).ok()).collect();
+        let states: Vec<Option<NodeStatus>> = config
+            .nodes
+            .values()
+            .zip(pids)
+            .map(|(node, pid)| clerk.status(node.rpc).ok().filter(|status| status.pid == *pid))
+            .collect();
         let leader = states.iter().flatten().find_map(|state| state.leader_id);
         let all = states.iter().flatten().filter(|state| state.leader_id == leader).count();
         if leader.is_some() && all == config.nodes.len() {
