@@ -64,6 +64,10 @@ impl<S: StateMachine, D: Disk> Apply<S, D> {
         let mut gathered = Vec::new();
         while jobs.recv_many(&mut gathered, MAX_GATHERED_JOBS).is_ok() {
             for job in gathered.drain(..) {
+                if self.shared.is_stopping() {
+                    // What is not applied now is applied after the next start.
+                    return;
+                }
                 match job {
                     ApplyJob::Entries(entries) => {
                         self.apply(&mut machine, entries);
