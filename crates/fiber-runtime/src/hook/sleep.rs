@@ -1,14 +1,11 @@
-//! Sleeping and giving way, of a fiber inside a libc call: like [`crate::time::sleep`] and [`crate::yield_now`], but
-//! without unwinding.
+//! Sleeping of a fiber inside a libc call: like [`crate::time::sleep`], but without unwinding.
 
 use std::time::{Duration, Instant};
 
 use libc::{c_int, clockid_t, timespec};
 
-use crate::fiber::header::Suspend;
 use crate::fiber::park;
 use crate::net::op::Stop;
-use crate::scheduler::worker::Worker;
 use crate::time;
 use crate::waiter::{self, Woken};
 
@@ -60,18 +57,9 @@ pub(super) fn sleep_until(deadline: Instant) -> Result<(), Stop> {
             Woken::Signal => {}
             Woken::TimedOut => return Ok(()),
             Woken::Cancelled => {
-                give_way();
+                park::yield_uncancelled();
                 return Err(Stop::Errno(libc::ECANCELED));
             }
         }
     }
-}
-
-/// Lets the worker's other fibers run.
-pub(super) fn give_way() {
-    Worker::with_current_fiber(|_, fiber| {
-        if !std::thread::panicking() {
-            park::suspend(fiber, Suspend::Yield);
-        }
-    });
 }

@@ -13,6 +13,7 @@ use libc::{
 use super::outcome::{Errno, plain};
 use super::self_test::Probe;
 use super::{anonymous, poll as polling, sleep as sleeping, socket};
+use crate::fiber::park;
 use crate::{reactor, sys};
 
 /// Every symbol that is defined here, so that one reference takes them all into the program.
@@ -358,7 +359,7 @@ extern "C" fn sleep(seconds: c_uint) -> c_uint {
 extern "C" fn sched_yield() -> c_int {
     if in_fiber(Probe::Other) {
         let errno = Errno::save();
-        sleeping::give_way();
+        park::yield_uncancelled();
         return errno.finish(Ok(0), 0);
     }
     sys::sched_yield();
