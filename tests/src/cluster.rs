@@ -3,6 +3,7 @@
 //! Clusters take turns: a lock file makes every test that starts one wait for the others, in this process and in
 //! others, because two clusters at once measure each other. When a test fails the ends of the nodes' logs are printed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::http;
 use crate::process::{Process, program, program_folder};
+use crate::proxy::Proxy;
 use crate::resp::Client;
 use crate::wait::{wait_for, wait_until};
 
@@ -29,12 +31,19 @@ const SHOWN_LOG_BYTES: usize = 6000;
 pub struct Options {
     nodes: usize,
     settings: Vec<(String, String)>,
+    proxied: bool,
 }
 
 impl Options {
     /// `nodes` nodes with default settings.
     pub fn nodes(nodes: usize) -> Options {
-        Options { nodes, settings: Vec::new() }
+        Options { nodes, settings: Vec::new(), proxied: false }
+    }
+
+    /// Lets every node reach every other through a proxy of its own, so that links can be cut.
+    pub fn behind_proxies(mut self) -> Options {
+        self.proxied = true;
+        self
     }
 
     /// Adds a line to the conf file.
@@ -89,6 +98,8 @@ pub struct Cluster {
     addresses: Vec<Addresses>,
     processes: Vec<Option<Process>>,
     conf: PathBuf,
+    /// From the first node to the second.
+    proxies: BTreeMap<(usize, usize), Proxy>,
     folder: TempDir,
     _turn: File,
 }
@@ -118,18 +129,58 @@ impl Cluster {
         let addresses: Vec<Addresses> = (0..options.nodes)
             .map(|_| Addresses { rpc: free_address(), resp: free_address(), http: free_address() })
             .collect();
+        let mut proxies = BTreeMap::new();
+        if options.proxied {
+            let nodes = 0..options.nodes;
+            for (from, to) in nodes.clone().flat_map(|from| nodes.clone().map(move |to| (from, to))) {
+                if from != to {
+                    proxies.insert((from, to), Proxy::start(addresses[to].rpc).expect("a proxy can listen"));
+                }
+            }
+        }
+        let conf = folder.path().join("cluster.conf");
+        let processes = addresses.iter().map(|_| None).collect();
+        let cluster = Cluster { addresses, processes, conf, proxies, folder, _turn: turn };
+        let write = |path: &Path, text: String| fs::write(path, text).expect("a conf file can be written");
+        write(&cluster.conf, cluster.conf_text(options, None));
+        for node in 0..options.nodes {
+            write(&cluster.conf_of(node), cluster.conf_text(options, Some(node)));
+        }
+        cluster
+    }
+
+    /// The conf file as `reader` sees it: others behind their proxies, if there are any.
+    fn conf_text(&self, options: &Options, reader: Option<usize>) -> String {
         let mut text = String::new();
-        for (node, at) in addresses.iter().enumerate() {
-            text += &format!("node{node}ip={}\nnode{node}port={}\n", at.rpc.ip(), at.rpc.port());
+        for (node, at) in self.addresses.iter().enumerate() {
+            let proxy = reader.and_then(|reader| self.proxies.get(&(reader, node)));
+            let rpc = proxy.map_or(at.rpc, Proxy::address);
+            text += &format!("node{node}ip={}\nnode{node}port={}\n", rpc.ip(), rpc.port());
             text += &format!("node{node}resp={}\nnode{node}http={}\n", at.resp.port(), at.http.port());
         }
         for (key, value) in &options.settings {
             text += &format!("{key}={value}\n");
         }
-        let conf = folder.path().join("cluster.conf");
-        fs::write(&conf, text).expect("the conf file can be written");
-        let processes = addresses.iter().map(|_| None).collect();
-        Cluster { addresses, processes, conf, folder, _turn: turn }
+        text
+    }
+
+    /// The conf file of one node.
+    fn conf_of(&self, node: usize) -> PathBuf {
+        self.folder.path().join(format!("node{node}.conf"))
+    }
+
+    /// Cuts `node` off from all others, in both directions: nothing passes, connections stay open.
+    pub fn isolate(&self, node: usize) {
+        for ((from, to), proxy) in &self.proxies {
+            if *from == node || *to == node {
+                proxy.partition();
+            }
+        }
+    }
+
+    /// Ends all cuts.
+    pub fn heal(&self) {
+        self.proxies.values().for_each(Proxy::heal);
     }
 
     /// How many nodes there are.
@@ -160,7 +211,11 @@ impl Cluster {
     /// The command that runs `node`.
     pub fn command(&self, node: usize) -> Command {
         let mut command = Command::new(program("kvserver"));
-        command.args(["--id", &node.to_string(), "-f"]).arg(&self.conf).arg("--data").arg(self.data());
+        command
+            .args(["--id", &node.to_string(), "-f"])
+            .arg(self.conf_of(node))
+            .arg("--data")
+            .arg(self.data());
         command
     }
 
