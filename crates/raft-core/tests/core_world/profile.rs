@@ -36,10 +36,58 @@ pub(crate) struct Profile {
     pub(crate) eager: u32,
     /// A snapshot is worth taking after this many entries.
     pub(crate) snapshot_every: u64,
+    /// Whether leaders check for a majority and candidates ask first; otherwise each node draws for itself.
+    guarded: Option<bool>,
 }
 
 impl Profile {
     pub(crate) fn draw(random: &mut Random) -> Profile {
+        match random.below(4) {
+            0 => Profile::deposed_leaders(random),
+            1 => Profile::short_reigns(random),
+            _ => Profile::mixture(random),
+        }
+    }
+
+    /// Leaders that are cut off and do not notice, clients that go on reading from them, and answers to their earlier
+    /// heartbeats that are still on their way: what a read must not be confirmed by.
+    fn deposed_leaders(random: &mut Random) -> Profile {
+        Profile {
+            guarded: Some(false),
+            // Elections must come through: fast network, fast disks.
+            deliver: 500,
+            store: 200,
+            tick: 80,
+            propose: 30,
+            read: 50,
+            partition: 2,
+            heal: 1,
+            crash: 0,
+            loss: 0,
+            duplication: 0,
+            late: 10,
+            release: 40,
+            ..Profile::mixture(random)
+        }
+    }
+
+    /// Leaders that crash soon after they were elected, with entries on some other nodes: Figure 8 of the paper.
+    fn short_reigns(random: &mut Random) -> Profile {
+        Profile {
+            guarded: Some(false),
+            deliver: 80,
+            tick: 150,
+            store: 150,
+            propose: 20,
+            crash: 12,
+            restart: 20,
+            loss: 30,
+            snapshot: 0,
+            ..Profile::mixture(random)
+        }
+    }
+
+    fn mixture(random: &mut Random) -> Profile {
         let calm = random.percent(30);
         Profile {
             steps: 1500 + random.below(3000),
@@ -64,16 +112,17 @@ impl Profile {
             reported: 30,
             eager: random.pick(&[100, 70]),
             snapshot_every: random.pick(&[2, 5, 15]),
+            guarded: None,
         }
     }
 
     /// A configuration with small limits, so that every limit is met.
-    pub(crate) fn config(random: &mut Random, id: NodeId, voters: &[NodeId]) -> Config {
+    pub(crate) fn config(&self, random: &mut Random, id: NodeId, voters: &[NodeId]) -> Config {
         let mut config = Config::new(id, voters.to_vec());
         config.heartbeat_ticks = random.pick(&[1, 2, 3]);
         config.election_ticks = config.heartbeat_ticks + random.pick(&[3, 6]);
-        config.pre_vote = random.percent(70);
-        config.check_quorum = random.percent(70);
+        config.pre_vote = self.guarded.unwrap_or(random.percent(70));
+        config.check_quorum = self.guarded.unwrap_or(random.percent(70));
         config.max_append_bytes = random.pick(&[1, 100, 1000]);
         config.max_inflight_messages = random.pick(&[1, 3, 100]);
         config.max_inflight_bytes = random.pick(&[100, 10_000]);

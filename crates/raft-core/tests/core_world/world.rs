@@ -99,7 +99,7 @@ impl World {
         let profile = Profile::draw(&mut random);
         let voters: Vec<NodeId> = (1..=count as u64).map(NodeId).collect();
         let nodes =
-            voters.iter().map(|id| Node::new(Profile::config(&mut random, *id, &voters))).collect::<Vec<_>>();
+            voters.iter().map(|id| Node::new(profile.config(&mut random, *id, &voters))).collect::<Vec<_>>();
         let mut world = World {
             random,
             profile,
