@@ -31,8 +31,8 @@ fn the_seeds_conf_file_has_three_nodes_with_four_keys_each() {
     assert_eq!(config.nodes.len(), 3);
     for (id, node) in &config.nodes {
         assert_eq!(node.rpc, format!("127.0.1.1:{}", 21920 + id).parse().unwrap());
-        assert_eq!(node.resp, Some(format!("127.0.1.1:{}", 21930 + id).parse().unwrap()));
-        assert_eq!(node.http, Some(format!("127.0.1.1:{}", 21940 + id).parse().unwrap()));
+        assert_eq!(node.resp, Some(format!("127.0.0.1:{}", 21930 + id).parse().unwrap()));
+        assert_eq!(node.http, Some(format!("127.0.0.1:{}", 21940 + id).parse().unwrap()));
     }
     assert_eq!(config.settings, Settings::default());
 }
