@@ -147,7 +147,7 @@ impl Worker {
 /// keep others from being served.
 pub(crate) const COURTESY: u32 = 64;
 
-/// An operation that could have waited did not have to. After [`COURTESY`] of those in one turn the fiber gives way.
+/// An operation that could have waited did not have to. One in [`COURTESY`] of those gives way.
 /// Does not unwind, so a hook may call it.
 #[inline]
 pub(crate) fn courtesy() {

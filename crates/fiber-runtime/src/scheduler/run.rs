@@ -13,7 +13,6 @@ use super::port::Control;
 use super::worker::Worker;
 use crate::fiber::Completed;
 use crate::fiber::header::{FiberCoroutine, Header, Phase, Suspend};
-use crate::fiber::park::COURTESY;
 
 /// Resumes between two looks around, at most.
 pub(super) const MAX_INTERVAL: u32 = 61;
@@ -84,7 +83,6 @@ impl Worker {
         self.prefetch();
         header.phase.set(Phase::Running);
         self.current.set(fiber.as_ptr());
-        self.courtesy.set(COURTESY);
         self.port().running.set(fiber);
         self.counters().switches.add(1);
         if let Some(sim) = self.sim() {
