@@ -29,11 +29,12 @@ pub enum WalError {
         source: io::Error,
     },
     /// The log is damaged where it was durable once. Opening it would forget promises this node has made, so it is
-    /// refused: the node must be rebuilt from its peers.
+    /// refused. An empty directory would forget the same promises: as long as the membership cannot change, the files
+    /// must be restored.
     #[error(
         "the log is damaged: {} at offset {offset}: expected {expected}, found {found}. It was durable before, so the node \
-         may have promised what is lost here; it must not vote with a shorter log. Restore the file, or move the data \
-         directory away and rebuild the node from its peers",
+         may have promised what is lost here; it must not vote with a shorter log, nor with an empty one. Restore \
+         the file; the other nodes go on as long as they are a majority",
         path.display()
     )]
     Corrupt {
