@@ -130,9 +130,9 @@ impl KvMachine {
                 _ => break,
             }
             match self.garbage.pop_front().map(|garbage| garbage.version) {
-                Some(Version::Datum(key, revision)) => self.contents.data.remove(&key, revision),
+                Some(Version::Datum(key, revision)) => self.contents.data.remove(key, revision),
                 Some(Version::Session(client_id, revision)) => {
-                    self.contents.sessions.remove(&client_id, revision);
+                    self.contents.sessions.remove(client_id, revision);
                 }
                 None => break,
             }
@@ -219,7 +219,7 @@ impl KvMachine {
                 let stored = condition == Condition::Always
                     || pairs.iter().all(|(key, _)| condition.holds(self.get(key).is_some()));
                 if stored {
-                    for (key, value) in &pairs {
+                    for (key, value) in last_of_each(&pairs) {
                         self.set(index, key, own(value));
                     }
                 }
@@ -262,44 +262,45 @@ impl KvMachine {
         self.contents.data.get(key, u64::MAX).map(|datum| datum.value)
     }
 
+    /// Sets a key. An entry sets a key at most once.
     fn set(&mut self, index: u64, key: &Bytes, value: Bytes) {
-        self.supersede(index, key);
-        self.insert(own(key), index, value);
+        let key = own(key);
+        if let Some((revision, Some(old))) = self.insert(key.clone(), index, value) {
+            assert!(revision < index, "entry {index} found its key at revision {revision}");
+            self.discount(&key, &old);
+            self.collect(index, Version::Datum(key, revision));
+        }
         self.revision = index;
     }
 
     /// Removes a key and gives its value, if it was there.
     fn unset(&mut self, index: u64, key: &Bytes) -> Option<Bytes> {
-        let old = self.supersede(index, key)?;
+        let (revision, old) = self.contents.data.newest(key, u64::MAX)?;
+        let old = old?;
+        self.discount(key, &old);
         let key = own(key);
+        self.collect(index, Version::Datum(key.clone(), revision));
         self.contents.data.insert(key.clone(), index, None);
         // The tombstone itself goes right after the version it hides.
         self.collect(index, Version::Datum(key, index));
         self.revision = index;
-        Some(old)
+        Some(old.value)
     }
 
-    /// Adds a version to the state, the counts and the hash.
-    fn insert(&mut self, key: Bytes, revision: u64, value: Bytes) {
+    /// Adds a version to the state, the counts and the hash, and gives the one below it.
+    fn insert(&mut self, key: Bytes, revision: u64, value: Bytes) -> Option<(u64, Option<Datum>)> {
         let hash = hash_datum(&key, &value, revision);
         self.keys += 1;
         self.live_bytes += (key.len() + value.len()) as u64;
         self.data_hash = self.data_hash.wrapping_add(hash);
-        self.contents.data.insert(key, revision, Some(Datum { value, hash }));
+        self.contents.data.insert(key, revision, Some(Datum { value, hash }))
     }
 
-    /// Takes the live version of a key out of the counts and queues it for removal.
-    fn supersede(&mut self, index: u64, key: &Bytes) -> Option<Bytes> {
-        let (revision, old) = self.contents.data.newest(key, u64::MAX)?;
-        let old = old?;
+    /// Takes a version that is not live any more out of the counts and the hash.
+    fn discount(&mut self, key: &Bytes, old: &Datum) {
         self.keys -= 1;
         self.live_bytes -= (key.len() + old.value.len()) as u64;
         self.data_hash = self.data_hash.wrapping_sub(old.hash);
-        // A version of the same entry (one key named twice) is replaced in place.
-        if revision < index {
-            self.collect(index, Version::Datum(own(key), revision));
-        }
-        Some(old.value)
     }
 
     fn collect(&mut self, superseded_at: u64, version: Version) {
@@ -342,6 +343,14 @@ impl Condition {
             Condition::IfPresent => exists,
         }
     }
+}
+
+/// The pairs without those whose key comes again later.
+fn last_of_each(pairs: &[(Bytes, Bytes)]) -> Vec<&(Bytes, Bytes)> {
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
+    order.sort_unstable_by(|a, b| pairs[*a].0.cmp(&pairs[*b].0).then(b.cmp(a)));
+    order.dedup_by(|later, kept| pairs[*later].0 == pairs[*kept].0);
+    order.into_iter().map(|place| &pairs[place]).collect()
 }
 
 /// A copy of its own: a slice of a log entry would keep the whole frame it came in alive.
