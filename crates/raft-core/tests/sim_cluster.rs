@@ -47,3 +47,16 @@ fn same_seed_gives_the_same_run() {
         assert_eq!(run(&options, seed).unwrap(), run(&options, seed).unwrap(), "seed {seed}");
     }
 }
+
+#[test]
+fn calm_replicas_serve_everybody() {
+    for seed in 0..3 {
+        let summary = run(&Options::calm(3), seed).unwrap();
+        assert_eq!(
+            (summary.crashes, summary.unknown, summary.installed),
+            (0, 0, 0),
+            "seed {seed}: {summary:?}"
+        );
+        assert!(summary.acknowledged > 500 && summary.reads > 200, "seed {seed}: {summary:?}");
+    }
+}
