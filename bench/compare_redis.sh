@@ -46,7 +46,8 @@ measure() { # server address operation clients connections
     sed -n 's/^throughput *\([0-9]*\) .*/\1/p' "$dir/out" >> "$dir/$1.$3.$4"
 }
 
-"$bin/kv_bench" --address 127.0.0.1:24950 --seconds 0.1 --warmup 0 | head -1
+"$bin/kv_bench" --address 127.0.0.1:24950 --seconds 0.1 --warmup 0 > "$dir/out"
+head -n 1 "$dir/out"
 echo "256 byte values, 1000 keys, $rounds rounds of $seconds s, in turns; every write synced: by a majority of three, by the one"
 for load in "1 1" "100 50" "1000 50"; do
     read -r clients connections <<< "$load"
