@@ -97,8 +97,8 @@ fn half_open_connection_delivers_requests_and_no_replies() {
     proxy.set(Direction::Reply, Fault { silent: true, ..Fault::default() });
     stream.write_all(b"asked").unwrap();
     hears_nothing(&mut stream);
-    assert_eq!(proxy.passed(Direction::Request), 10);
-    assert_eq!(proxy.passed(Direction::Reply), 5);
+    passes(&proxy, Direction::Request, 10);
+    passes(&proxy, Direction::Reply, 5);
 }
 
 #[test]
