@@ -15,7 +15,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, OnceCell, UnsafeCell};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use corosensei::{Coroutine, Yielder};
 
+use super::extras::Extras;
 use super::join::{Completed, JoinError, JoinWord};
 use super::wake::{Signals, WakeWord};
 use super::{Fiber, cancel};
@@ -77,8 +78,12 @@ pub(crate) struct Header {
     pub(crate) hooks_off: Cell<u32>,
     /// Where on its stack it was suspended: a hint for prefetching.
     pub(crate) resume_at: Cell<*const u8>,
+    /// What only some fibers have.
+    pub(crate) extras: OnceCell<Box<Extras>>,
     /// What the fiber waits for, in words, for dumps.
     pub(crate) label: Cell<&'static str>,
+    /// When it began to wait, on the worker's clock; a little early, for it is the worker's last look at the clock.
+    pub(crate) since: Cell<u64>,
 
     // Shared.
     pub(crate) home: AtomicPtr<Port>,
@@ -123,7 +128,9 @@ impl Header {
             yielder: Cell::new(std::ptr::null()),
             hooks_off: Cell::new(0),
             resume_at: Cell::new(std::ptr::null()),
+            extras: OnceCell::new(),
             label: Cell::new(""),
+            since: Cell::new(0),
             home: AtomicPtr::new(std::ptr::null_mut()),
             refs: AtomicU32::new(2),
             stack_guard: Cell::new((0, 0)),

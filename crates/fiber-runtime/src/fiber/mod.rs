@@ -1,10 +1,11 @@
 //! Fibers: what one is, how it waits, how it ends.
 //!
 //! - [`header`]: the block of memory; [`wake`]: the word other threads wake it through; [`park`]: suspension.
-//! - [`builder`]: making one; [`join`]: its result; [`cancel`]: ending it from outside.
+//! - [`builder`]: making one; [`join`]: its result; [`cancel`]: ending it from outside; [`extras`]: what few fibers have.
 
 mod builder;
 pub(crate) mod cancel;
+pub(crate) mod extras;
 pub(crate) mod header;
 mod join;
 pub(crate) mod park;

@@ -23,9 +23,15 @@ pub(crate) fn suspend(fiber: &Header, reason: Suspend) {
     debug_assert!(!yielder.is_null());
     let here = 0u8;
     fiber.resume_at.set(&raw const here);
+    if let Some(extras) = fiber.extras.get() {
+        extras.leave();
+    }
     // SAFETY: the yielder was stored when this fiber started and lives at the bottom of its stack while it runs; only
     // the fiber itself calls `suspend`, for `fiber` is the worker's current one.
     unsafe { (*yielder).suspend(reason) };
+    if let Some(extras) = fiber.extras.get() {
+        extras.enter();
+    }
 }
 
 /// Waits for one of `mask`, for cancellation, or until `deadline`.
@@ -62,6 +68,7 @@ pub(crate) fn wait_nanos(
     }
     fiber.mask.set(wanted);
     fiber.label.set(label);
+    fiber.since.set(worker.last_look());
     if let Some(deadline) = deadline
         && !worker.arm(fiber, deadline)
     {

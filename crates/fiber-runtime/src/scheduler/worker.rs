@@ -197,6 +197,12 @@ impl Worker {
         }
     }
 
+    /// When the worker last looked at its clock, in nanoseconds: at most a busy interval or one long resume ago.
+    #[inline]
+    pub(crate) fn last_look(&self) -> u64 {
+        self.last_look.get()
+    }
+
     /// The time as an instant.
     #[inline]
     pub(crate) fn now(&self) -> Instant {

@@ -1,0 +1,29 @@
+//! What only some fibers have: made on first use, so that it costs all others one null pointer and one comparison a
+//! switch.
+//!
+//! It belongs to the fiber's worker, as everything of a fiber that is not atomic; before the start, to whoever holds the
+//! fiber.
+
+use super::header::Header;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Extras {}
+
+impl Extras {
+    /// The fiber is about to leave the processor. Runs on the fiber's stack; must not suspend or unwind.
+    #[cold]
+    pub(super) fn leave(&self) {}
+
+    /// The fiber is back on the processor. As [`Extras::leave`].
+    #[cold]
+    pub(super) fn enter(&self) {}
+}
+
+impl Header {
+    /// The fiber's extras, made now if it had none.
+    #[expect(dead_code, reason = "the first user comes with the next commits")]
+    pub(crate) fn extras(&self) -> &Extras {
+        self.extras.get_or_init(Box::default)
+    }
+}
