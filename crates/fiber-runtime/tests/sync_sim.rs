@@ -219,6 +219,48 @@ fn channel_delivers_what_was_accepted_in_order() {
 }
 
 #[test]
+fn channel_with_several_receivers_loses_nothing_to_the_cancelled() {
+    under_many_schedules(|| {
+        let (sender, receiver) = bounded(1 + random(3) as usize);
+        let taken = Rc::new(Cell::new(0_u64));
+        let takers: Vec<_> = (0..5)
+            .map(|_| {
+                let (receiver, taken) = (receiver.clone(), Rc::clone(&taken));
+                spawn_local(move || {
+                    loop {
+                        dawdle();
+                        let until = time::now() + Duration::from_micros(1 + random(60));
+                        let received = match random(2) {
+                            0 => receiver.recv().map_err(|_| RecvTimeoutError::Closed),
+                            _ => receiver.recv_until(until),
+                        };
+                        match received {
+                            Ok(()) => taken.set(taken.get() + 1),
+                            Err(RecvTimeoutError::Timeout) => {}
+                            Err(RecvTimeoutError::Closed) => break,
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut sent = 0;
+        for taker in takers.iter().skip(1) {
+            for _ in 0..6 {
+                dawdle();
+                sender.send(()).unwrap();
+                sent += 1;
+            }
+            if random(2) == 0 {
+                taker.cancel();
+            }
+        }
+        drop((sender, receiver));
+        takers.into_iter().for_each(|taker| drop(taker.join()));
+        assert_eq!(taken.get(), sent);
+    });
+}
+
+#[test]
 fn oneshot_and_wait_group_end_whoever_waits() {
     under_many_schedules(|| {
         let group = WaitGroup::new();

@@ -1,4 +1,4 @@
-//! A bounded queue of values from many senders to one receiver.
+//! A queue of values from many senders to one receiver or several.
 //!
 //! ```
 //! use fiber_runtime::sync::channel;
@@ -17,22 +17,43 @@
 //! A sender that finds the queue full waits with its value, and the receiver that makes room moves the value into the
 //! queue itself: nobody can take the room in between, and whole batches flow with one wake-up. Values that were
 //! accepted are delivered, in the order in which each sender sent them, even after the last sender is gone. When the
-//! receiver goes, what is queued is dropped and senders get their values back.
+//! last receiver goes, what is queued is dropped and senders get their values back.
+//!
+//! # Several receivers
+//! Both ends can be cloned: a value goes to one receiver, and work is shared out by whoever is free. Waiting receivers
+//! are woken in order of arrival. A newcomer may take the value before the woken one comes, but only once: next time a
+//! value is kept for it. A receiver that is cancelled or leaves passes on what it was woken for.
+//!
+//! ```
+//! use fiber_runtime::sync::channel;
+//!
+//! let (jobs, queue) = channel::unbounded();
+//! let workers: Vec<_> = (0..2)
+//!     .map(|_| {
+//!         let queue = queue.clone();
+//!         std::thread::spawn(move || queue.iter().sum::<u32>())
+//!     })
+//!     .collect();
+//! (1..=10).for_each(|job| jobs.send(job).unwrap());
+//! drop(jobs);
+//! let sums: u32 = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+//! assert_eq!(sums, 55);
+//! ```
 
 mod errors;
+mod queue;
+mod state;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Spin;
 use super::wait::{Enter, WaitList, Waited, Wakes, wait};
+use queue::Queue;
+use state::{Offer, State, Turn};
 
 pub use errors::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
-
-/// Room that a new channel takes at once; a larger one grows on demand up to its capacity.
-const INITIAL_ROOM: usize = 64;
 
 /// A channel that holds at most `capacity` values.
 ///
@@ -40,11 +61,28 @@ const INITIAL_ROOM: usize = 64;
 /// If `capacity` is zero.
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel needs room for at least one value");
+    channel(capacity)
+}
+
+/// A channel in which no sender ever waits.
+///
+/// Nothing but memory bounds it: only for senders that cannot outrun their receivers for long, because something else
+/// limits how much is on its way (one value per fiber, per connection, per permit), and for those that must never wait.
+/// Otherwise take [`bounded`]. The room of a backlog is given back as it drains.
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    channel(usize::MAX)
+}
+
+fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let state = State {
-        queue: VecDeque::with_capacity(capacity.min(INITIAL_ROOM)),
+        // What is not used at once is not taken at once.
+        queue: Queue::new(if capacity == usize::MAX { 0 } else { capacity }),
         capacity,
         senders: 1,
+        receivers: 1,
         closed: false,
+        promised: 0,
+        granted: 0,
         sending: WaitList::new(),
         receiving: WaitList::new(),
     };
@@ -57,53 +95,16 @@ pub struct Sender<T> {
     shared: Arc<Spin<State<T>>>,
 }
 
-/// The receiving side. It may be shared by reference, though a channel usually has one receiver.
+/// The receiving side. Clones receive from the same channel; each value goes to one of them.
 pub struct Receiver<T> {
     shared: Arc<Spin<State<T>>>,
-}
-
-/// # Invariants
-/// Senders wait only while the queue is full. A waiting sender's payload is its value; whoever takes the value out
-/// notifies it, and a sender that is notified with its value still there was refused.
-struct State<T> {
-    queue: VecDeque<T>,
-    capacity: usize,
-    senders: usize,
-    /// The receiver is gone or wants no more.
-    closed: bool,
-    sending: WaitList<Option<T>>,
-    receiving: WaitList<()>,
-}
-
-impl<T> State<T> {
-    fn is_full(&self) -> bool {
-        self.queue.len() >= self.capacity
-    }
-
-    /// Takes up to `max` values, in order, and lets waiting senders fill the room.
-    fn take(&mut self, max: usize, wakes: &mut Wakes, mut out: impl FnMut(T)) -> usize {
-        let count = self.queue.len().min(max);
-        self.queue.drain(..count).for_each(&mut out);
-        while !self.is_full() {
-            let Some(value) = self.sending.front() else { break };
-            let value = value.take().expect("a waiting sender still has its value");
-            self.queue.push_back(value);
-            wakes.push(self.sending.notify_front());
-        }
-        count
-    }
-
-    /// After the last value: closed for receivers.
-    fn is_drained(&self) -> bool {
-        self.queue.is_empty() && (self.senders == 0 || self.closed)
-    }
 }
 
 impl<T> Sender<T> {
     /// Sends `value`, waiting for room.
     ///
     /// # Errors
-    /// The receiver is gone; the value comes back.
+    /// The receivers are gone; the value comes back.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         self.send_deadline(value, None).map_err(|refused| match refused {
             SendTimeoutError::Closed(value) | SendTimeoutError::Timeout(value) => SendError(value),
@@ -113,7 +114,7 @@ impl<T> Sender<T> {
     /// Sends `value`, waiting for room until `deadline`.
     ///
     /// # Errors
-    /// The receiver is gone or there was no room in time; the value comes back.
+    /// The receivers are gone or there was no room in time; the value comes back.
     pub fn send_until(&self, value: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
         self.send_deadline(value, Some(deadline))
     }
@@ -130,8 +131,7 @@ impl<T> Sender<T> {
             if state.is_full() {
                 return Err(TrySendError::Full(value));
             }
-            state.queue.push_back(value);
-            Ok(state.receiving.notify_front())
+            Ok(state.put(value))
         })?;
         if let Some(who) = woken {
             who.wake();
@@ -139,7 +139,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// True once the receiver is gone or closed: sending is in vain.
+    /// True once the channel is closed or the last receiver is gone: sending is in vain.
     pub fn is_closed(&self) -> bool {
         self.shared.lock(|state| state.closed)
     }
@@ -154,7 +154,7 @@ impl<T> Sender<T> {
         self.len() == 0
     }
 
-    /// How many values fit.
+    /// How many values fit; `usize::MAX` in an unbounded channel.
     pub fn capacity(&self) -> usize {
         self.shared.lock(|state| state.capacity)
     }
@@ -169,18 +169,17 @@ impl<T> Sender<T> {
         let waited = wait(
             (&self.shared, |state| &mut state.sending),
             "channel: room",
-            Some(value),
+            Offer::Value(value),
             deadline,
-            |state, value| {
-                if state.closed {
-                    return Enter::Ready(value.take());
-                }
-                if state.is_full() {
+            |state, offer| {
+                if !state.closed && state.is_full() {
                     return Enter::Back;
                 }
-                state.queue.extend(value.take());
-                woken = state.receiving.notify_front();
-                Enter::Ready(None)
+                match std::mem::replace(offer, Offer::Accepted) {
+                    Offer::Value(value) if !state.closed => woken = state.put(value),
+                    refused => return Enter::Ready(refused),
+                }
+                Enter::Ready(Offer::Accepted)
             },
             || {},
             |_, _, _, _| {},
@@ -189,13 +188,12 @@ impl<T> Sender<T> {
             who.wake();
         }
         match waited {
-            Waited::Ready(None) | Waited::Notified(None) => Ok(()),
-            Waited::Ready(Some(value)) | Waited::Notified(Some(value)) => {
+            Waited::Ready(Offer::Accepted) | Waited::Notified(Offer::Accepted) => Ok(()),
+            Waited::Ready(Offer::Value(value)) | Waited::Notified(Offer::Value(value)) => {
                 Err(SendTimeoutError::Closed(value))
             }
-            Waited::TimedOut(value) => {
-                Err(SendTimeoutError::Timeout(value.expect("a sender that timed out still has its value")))
-            }
+            Waited::TimedOut(Offer::Value(value)) => Err(SendTimeoutError::Timeout(value)),
+            _ => unreachable!("a sender that timed out has its value, and did not merely wish for room"),
         }
     }
 }
@@ -228,7 +226,7 @@ impl<T> Receiver<T> {
     /// There is none now, or there will never be.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         let mut received = None;
-        match self.try_take(1, |value| received = Some(value)) {
+        match self.try_take(1, false, |value| received = Some(value)) {
             Some(0) => Err(TryRecvError::Closed),
             Some(_) => Ok(received.expect("a successful receive has a value")),
             None => Err(TryRecvError::Empty),
@@ -259,17 +257,18 @@ impl<T> Receiver<T> {
 
     /// Takes what is there now, `max` at most, and appends it to `out`. Zero if there is nothing.
     pub fn try_recv_many(&self, out: &mut Vec<T>, max: usize) -> usize {
-        self.try_take(max, |value| out.push(value)).unwrap_or(0)
+        self.try_take(max, false, |value| out.push(value)).unwrap_or(0)
+    }
+
+    /// Receives until the channel is closed and drained, waiting for each value.
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        std::iter::from_fn(|| self.recv().ok())
     }
 
     /// Accepts no more values: senders are refused from now on, what is queued can still be received.
     pub fn close(&self) {
         let mut wakes = Wakes::new();
-        self.shared.lock(|state| {
-            state.closed = true;
-            state.sending.notify_all(&mut wakes);
-            state.receiving.notify_all(&mut wakes);
-        });
+        self.shared.lock(|state| state.close(&mut wakes));
         wakes.wake();
     }
 
@@ -283,16 +282,19 @@ impl<T> Receiver<T> {
         self.len() == 0
     }
 
-    /// How many values fit.
+    /// How many values fit; `usize::MAX` in an unbounded channel.
     pub fn capacity(&self) -> usize {
         self.shared.lock(|state| state.capacity)
     }
 
     /// `Some(0)` if nothing will ever come, `None` if nothing is there now.
-    fn try_take(&self, max: usize, out: impl FnMut(T)) -> Option<usize> {
+    fn try_take(&self, max: usize, promised: bool, out: impl FnMut(T)) -> Option<usize> {
         let mut wakes = Wakes::new();
         let taken = self.shared.lock(|state| {
-            if state.queue.is_empty() {
+            if promised {
+                state.promised -= 1;
+            }
+            if state.available() == 0 {
                 return state.is_drained().then_some(0);
             }
             Some(state.take(max, &mut wakes, out))
@@ -310,35 +312,35 @@ impl<T> Receiver<T> {
         if max == 0 {
             return Ok(0);
         }
-        let mut woken = false;
+        let mut turn = Turn::default();
         loop {
-            match self.try_take(max, &mut out) {
+            match self.try_take(max, turn.promised, &mut out) {
                 Some(0) => return Err(RecvTimeoutError::Closed),
                 Some(count) => return Ok(count),
-                None => {}
+                None => turn.promised = false,
             }
             let waited = wait(
                 (&self.shared, |state| &mut state.receiving),
                 "channel: value",
-                (),
+                turn,
                 deadline,
-                |state, ()| match () {
-                    () if !state.queue.is_empty() || state.is_drained() => Enter::Ready(()),
-                    () if woken => Enter::Front,
-                    () => Enter::Back,
+                |state, turn| match turn.passed_over {
+                    _ if state.available() > 0 || state.is_drained() => Enter::Ready(()),
+                    true => Enter::Front,
+                    false => Enter::Back,
                 },
                 || {},
-                |state, notified, (), wakes| {
-                    // A cancelled receiver passes the news on, should there be a second one.
-                    if notified && !state.queue.is_empty() {
-                        wakes.push(state.receiving.notify_front());
+                |state, notified, turn, wakes| {
+                    if notified {
+                        state.pass_on(*turn, wakes);
                     }
                 },
             );
-            if let Waited::TimedOut(()) = waited {
-                return Err(RecvTimeoutError::Timeout);
+            match waited {
+                Waited::Ready(()) => {}
+                Waited::Notified(notified) => turn = Turn { passed_over: true, ..notified },
+                Waited::TimedOut(_) => return Err(RecvTimeoutError::Timeout),
             }
-            woken = true;
         }
     }
 }
@@ -363,11 +365,26 @@ impl<T> Drop for Sender<T> {
     }
 }
 
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        self.shared.lock(|state| state.receivers += 1);
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.close();
+        let mut wakes = Wakes::new();
+        let left = self.shared.lock(|state| {
+            state.receivers -= 1;
+            (state.receivers == 0).then(|| {
+                state.close(&mut wakes);
+                std::mem::replace(&mut state.queue, Queue::new(0))
+            })
+        });
+        wakes.wake();
         // Dropped outside the lock, which runs no code of the values.
-        drop(self.shared.lock(|state| std::mem::take(&mut state.queue)));
+        drop(left);
     }
 }
 

@@ -10,11 +10,12 @@
 //! | [`RwLock`] | state read far more often than written | waits | FIFO, neighbouring readers together |
 //! | [`Semaphore`] | a limit on how many do something at once | waits or `try_` refuses | FIFO |
 //! | [`WaitGroup`] | waiting for a set of tasks | | |
-//! | [`channel`] | a bounded queue of values, many senders | `send` waits, `try_send` gives the value back | FIFO |
+//! | [`channel`] | a queue of values, many senders, many receivers | `send` waits, `try_send` gives the value back | FIFO |
 //! | [`oneshot`] | one value, once: the reply to a request | never full | |
 //! | [`Spin`] | a few instructions on plain data | spins, then gives the processor away | none |
 //!
-//! There is no unbounded queue: a queue without a limit only moves the failure to where nobody looks.
+//! [`channel::unbounded`] is there for senders that something else limits: a queue without any limit only moves the
+//! failure to where nobody looks.
 //!
 //! Deadlines are instants of [`crate::time::now`], so they are virtual in a simulation. A fiber that is cancelled
 //! while it waits leaves the queue, and what it had been given already (a lock, a permit, a notification) goes to the

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The receiver is gone; here is the value.
+/// The receivers are gone; here is the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
@@ -11,7 +11,7 @@ pub struct SendError<T>(pub T);
 pub enum TrySendError<T> {
     /// There is no room now.
     Full(T),
-    /// The receiver is gone.
+    /// The receivers are gone.
     Closed(T),
 }
 
@@ -20,7 +20,7 @@ pub enum TrySendError<T> {
 pub enum SendTimeoutError<T> {
     /// There was no room until the deadline.
     Timeout(T),
-    /// The receiver is gone.
+    /// The receivers are gone.
     Closed(T),
 }
 
@@ -85,7 +85,7 @@ impl<T> SendTimeoutError<T> {
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sending into a channel whose receiver is gone")
+        f.write_str("sending into a channel whose receivers are gone")
     }
 }
 
@@ -93,7 +93,7 @@ impl<T> fmt::Display for TrySendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full(_) => "sending into a full channel",
-            Self::Closed(_) => "sending into a channel whose receiver is gone",
+            Self::Closed(_) => "sending into a channel whose receivers are gone",
         })
     }
 }
@@ -102,7 +102,7 @@ impl<T> fmt::Display for SendTimeoutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Timeout(_) => "sending into a full channel timed out",
-            Self::Closed(_) => "sending into a channel whose receiver is gone",
+            Self::Closed(_) => "sending into a channel whose receivers are gone",
         })
     }
 }
