@@ -20,7 +20,8 @@
 //! | `clock_nanosleep` `nanosleep` `usleep` `sleep` | parks until the time has come | CPU-time clocks, invalid times |
 //! | `sched_yield` | lets the worker's other fibers run | |
 //! | `close` | (also outside a fiber) wakes those who wait for the descriptor with `ECANCELED`, then closes it | |
-//! | `setsockopt` | (also outside a fiber) notes that socket timeouts are in use, then sets the option | |
+//! | `dup2` `dup3` | (also outside a fiber) as `close` for the descriptor that is replaced | |
+//! | `setsockopt` | (also outside a fiber) notes that socket timeouts or kernel TLS are in use, then sets the option | |
 //!
 //! Not hooked: `select`, `ppoll`, `epoll_wait`, `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
 //! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`]. `std::sync` and

@@ -33,6 +33,8 @@ pub(super) static TABLE: Table = Table([
     connect as *const (),
     poll as *const (),
     close as *const (),
+    dup2 as *const (),
+    dup3 as *const (),
     setsockopt as *const (),
     clock_nanosleep as *const (),
     nanosleep as *const (),
@@ -42,7 +44,7 @@ pub(super) static TABLE: Table = Table([
 ]);
 
 /// Addresses of functions.
-pub(super) struct Table([*const (); 21]);
+pub(super) struct Table([*const (); 23]);
 
 // SAFETY: the addresses are of functions, which every thread may call.
 unsafe impl Sync for Table {}
@@ -286,6 +288,32 @@ unsafe extern "C" fn close(fd: c_int) -> c_int {
 }
 
 /// # Safety
+/// As for libc's `dup2`: the caller owns `new`, whose file is closed.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
+    if old == new {
+        // Nothing is closed; the call only says whether the descriptor is open.
+        // SAFETY: F_GETFD reads flags and has no argument.
+        let open = plain(unsafe { sys::fcntl_raw(old, libc::F_GETFD, 0) });
+        return if open < 0 { -1 } else { new };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { dup3(old, new, 0) }
+}
+
+/// # Safety
+/// As for libc's `dup3`: the caller owns `new`, whose file is closed.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+    if new >= 0 {
+        // As for `close`: fibers may wait for the file that goes away.
+        reactor::closing(new as RawFd);
+    }
+    // SAFETY: the caller's promise.
+    plain(unsafe { sys::dup3_raw(old, new, flags) }) as c_int
+}
+
+/// # Safety
 /// As for libc's `setsockopt`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn setsockopt(
@@ -297,6 +325,9 @@ unsafe extern "C" fn setsockopt(
 ) -> c_int {
     if level == libc::SOL_SOCKET && matches!(option, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) {
         socket::timeouts_are_in_use();
+    }
+    if level == libc::SOL_TCP && option == libc::TCP_ULP {
+        reactor::drained::layered();
     }
     // SAFETY: the caller's promise.
     plain(unsafe { sys::setsockopt_raw(fd, level, option, value, length) }) as c_int

@@ -1,8 +1,11 @@
 //! Sockets for fibers: `std::net`'s types and methods, with a deadline on every wait.
 //!
 //! An operation tries its system call first (`MSG_DONTWAIT`, so the descriptor itself stays blocking) and only when
-//! the kernel has nothing for it parks the fiber in the reactor: one system call for an operation that is ready. On a
-//! plain thread the same types block the thread, with the same deadlines.
+//! the kernel has nothing for it parks the fiber in the reactor: one system call for an operation that is ready. A TCP
+//! receive is not even tried where the one before it has emptied the socket and nothing has come since, so that a
+//! message costs one `recv` and not two; `reactor/drained.rs` has the argument why no byte is lost. (It takes a buffer
+//! with room to spare to see that the socket is empty: `read` into a large one, or a `BufReader`.) On a plain thread the
+//! same types block the thread, with the same deadlines.
 //!
 //! A simulation ([`crate::sim`]) has no descriptors: there, an operation that would wait fails with
 //! `ErrorKind::Unsupported`.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use libc::{c_int, c_void, iovec, msghdr, pollfd, sockaddr, socklen_t};
 
 use crate::fiber::park;
-use crate::reactor::{self, Interest};
+use crate::reactor::{self, Interest, drained};
 use crate::{sys, time};
 
 /// Why an operation ended without a result.
@@ -39,20 +39,62 @@ pub(crate) fn drive(
     fd: RawFd,
     interest: Interest,
     patience: impl Patience,
+    attempt: impl FnMut() -> isize,
+) -> Result<usize, Stop> {
+    drive_from(false, fd, interest, patience, attempt, |_| {})
+}
+
+/// As [`drive`] for a receive, which waits first where trying is known to be in vain. `room` is asked after success for
+/// how many bytes there was room.
+#[inline]
+fn drive_receive(
+    fd: RawFd,
+    flags: c_int,
+    room: impl FnOnce() -> usize,
+    patience: impl Patience,
+    attempt: impl FnMut() -> isize,
+) -> Result<usize, Stop> {
+    let drained = drained::is_drained(fd, flags);
+    drive_from(drained, fd, Interest::Read, patience, attempt, |count| {
+        if count > 0 {
+            drained::received(fd, flags, count, room());
+        }
+    })
+}
+
+/// The loop behind [`drive`]. With `wait_first`, the first attempt comes after a wait; `done` is told of the result
+/// before anybody else runs.
+#[inline]
+fn drive_from(
+    wait_first: bool,
+    fd: RawFd,
+    interest: Interest,
+    patience: impl Patience,
     mut attempt: impl FnMut() -> isize,
+    done: impl FnOnce(usize),
 ) -> Result<usize, Stop> {
     let mut patience = Some(patience);
-    let mut deadline = None;
+    let mut limit = None;
+    if wait_first && let Some(patience) = patience.take() {
+        // Who is not willing to wait has to try; and so has who waited in vain, for an event may be on its way.
+        if let Ok(deadline) = *limit.insert(patience()) {
+            match wait(fd, interest, deadline) {
+                Ok(()) | Err(Stop::TimedOut) => {}
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
     loop {
         match check(attempt()) {
             Err(Stop::Errno(libc::EINTR)) => {}
             Err(Stop::Errno(libc::EAGAIN)) => {
                 if let Some(patience) = patience.take() {
-                    deadline = patience()?;
+                    limit = Some(patience());
                 }
-                wait(fd, interest, deadline)?;
+                wait(fd, interest, limit.unwrap_or(Ok(None))?)?;
             }
             Ok(result) => {
+                done(result);
                 park::courtesy();
                 return Ok(result);
             }
@@ -118,10 +160,18 @@ pub(crate) unsafe fn recvfrom(
     (address, address_length): (*mut sockaddr, *mut socklen_t),
     patience: impl Patience,
 ) -> Result<usize, Stop> {
-    drive(fd, Interest::Read, patience, || {
-        // SAFETY: the caller's promise.
-        unsafe { sys::recvfrom_raw(fd, buffer, length, flags | libc::MSG_DONTWAIT, address, address_length) }
-    })
+    drive_receive(
+        fd,
+        flags,
+        || length,
+        patience,
+        || {
+            // SAFETY: the caller's promise.
+            unsafe {
+                sys::recvfrom_raw(fd, buffer, length, flags | libc::MSG_DONTWAIT, address, address_length)
+            }
+        },
+    )
 }
 
 /// `sendto(2)`, which may send less than everything.
@@ -151,8 +201,13 @@ pub(crate) unsafe fn recvmsg(
     flags: c_int,
     patience: impl Patience,
 ) -> Result<usize, Stop> {
+    let room = || {
+        // SAFETY: the kernel has accepted the message, so its buffers can be read.
+        let buffers = unsafe { std::slice::from_raw_parts((*message).msg_iov, (*message).msg_iovlen) };
+        buffers.iter().fold(0, |total: usize, buffer| total.saturating_add(buffer.iov_len))
+    };
     // SAFETY: the caller's promise.
-    drive(fd, Interest::Read, patience, || unsafe {
+    drive_receive(fd, flags, room, patience, || unsafe {
         sys::recvmsg_raw(fd, message, flags | libc::MSG_DONTWAIT)
     })
 }
@@ -226,3 +281,6 @@ pub(crate) unsafe fn connect(
         Err(error) => Err(Stop::Errno(error.raw_os_error().unwrap_or(libc::EIO))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,9 @@
 //! of "try", "wait" and "edge" does not matter.
 //!
 //! - [`table`]: the process-wide generations by which a closed and reused descriptor number is told from the old one.
-//! - [`poller`]: the worker's own part.
+//! - [`poller`]: the worker's own part; [`drained`]: which receives need not be tried.
 
+pub(crate) mod drained;
 pub(crate) mod poller;
 pub(crate) mod table;
 

@@ -10,6 +10,7 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
 
+use super::drained::Tide;
 use super::{Interest, table};
 use crate::fiber::header::Header;
 use crate::fiber::park;
@@ -50,10 +51,11 @@ struct Direction {
 
 /// What this worker knows of a descriptor.
 #[derive(Default)]
-struct Source {
+pub(super) struct Source {
     generation: u32,
     read: Direction,
     write: Direction,
+    pub(super) tide: Tide,
 }
 
 impl Source {
@@ -151,6 +153,7 @@ impl Worker {
         }
         let failed = event.is_error() || (event.is_read_closed() && event.is_write_closed());
         if event.is_readable() || event.is_read_closed() || event.is_priority() || failed {
+            source.tide.edge(event.is_read_closed() || event.is_priority() || failed);
             self.edge(&mut source.read);
         }
         if event.is_writable() || event.is_write_closed() || failed {
@@ -264,6 +267,20 @@ impl Worker {
             direction.registered = false;
             direction.ready = false;
         }
+        source.tide = Tide::default();
+    }
+
+    /// Calls `body` with the source of `fd` if its current generation is registered here for reading.
+    #[inline]
+    pub(super) fn with_readable_source<T>(
+        &self,
+        fd: RawFd,
+        body: impl FnOnce(&mut Source) -> T,
+    ) -> Option<T> {
+        let mut sources = self.poller()?.sources.borrow_mut();
+        let source = sources.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
+        let generation = table::existing(fd)?.generation();
+        (source.read.registered && source.generation == generation).then(|| body(source))
     }
 
     /// `fd` is being closed: see [`super::closing`]. On the closing worker this comes before the close, elsewhere after.
@@ -286,9 +303,11 @@ impl Worker {
 
 /// Registers the directions that are wanted, edge-triggered.
 fn register(poll: &Poll, source: &Source, fd: RawFd) -> io::Result<()> {
+    // Urgent data is asked for because a receive stops at it: see `drained`.
+    let read = mio::Interest::READABLE | mio::Interest::PRIORITY;
     let interest = match (source.read.registered, source.write.registered) {
-        (true, true) => mio::Interest::READABLE | mio::Interest::WRITABLE,
-        (true, false) => mio::Interest::READABLE,
+        (true, true) => read | mio::Interest::WRITABLE,
+        (true, false) => read,
         (false, _) => mio::Interest::WRITABLE,
     };
     let token = source.token(fd);

@@ -281,6 +281,15 @@ pub(crate) unsafe fn close_raw(fd: RawFd) -> isize {
     unsafe { syscall6(libc::SYS_close, fd as usize, 0, 0, 0, 0, 0) }
 }
 
+/// `dup3(2)`
+///
+/// # Safety
+/// The caller owns `new`.
+pub(crate) unsafe fn dup3_raw(old: RawFd, new: RawFd, flags: i32) -> isize {
+    // SAFETY: the caller's promise.
+    unsafe { syscall6(libc::SYS_dup3, old as usize, new as usize, flags as usize, 0, 0, 0) }
+}
+
 /// `getsockopt(2)` of one `int` at level `SOL_SOCKET`.
 pub(crate) fn socket_option(fd: RawFd, option: i32) -> io::Result<i32> {
     let mut value: libc::c_int = 0;
