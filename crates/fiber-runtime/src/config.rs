@@ -4,7 +4,7 @@ use std::io;
 
 use crate::stack;
 
-/// Bytes of stack a fiber gets unless told otherwise, guard page included. Unoptimised code needs more: frames are
+/// Bytes of stack a fiber gets unless told otherwise, the guard page not counted. Unoptimised code needs more: frames are
 /// several times larger.
 pub(crate) const DEFAULT_STACK: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 

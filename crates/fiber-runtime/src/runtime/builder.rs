@@ -46,7 +46,7 @@ impl Builder {
         self
     }
 
-    /// Bytes of stack a fiber gets, guard page included, rounded up to a power of two between 16 KiB and 64 MiB.
+    /// Bytes of stack a fiber gets, the guard page not counted, rounded up to a power of two between 16 KiB and 64 MiB.
     /// Default: 64 KiB, in unoptimised builds 256 KiB. Only what is touched costs memory.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.config.stack_class = stack::class_of(bytes);

@@ -381,7 +381,7 @@ pub(crate) fn fiber_whose_guard_holds(address: usize) -> Option<(Option<&'static
         }
         // SAFETY: the process aborts after the report, so the fiber lives for the rest of it.
         let name = fiber.name.as_deref().map(|name| unsafe { &*std::ptr::from_ref(name) });
-        Some((name, fiber.id, crate::stack::slot_size(fiber.class)))
+        Some((name, fiber.id, crate::stack::stack_size(fiber.class)))
     })
     .flatten()
 }

@@ -50,8 +50,7 @@ pub(super) fn carve(class: u8) -> io::Result<FiberStack> {
         CHUNKS.lock(|chunks| chunks[usize::from(class)] = Chunk { next: start, end: start + length });
     };
     install_guard(low)?;
-    let colour = (low / slot) as u8;
-    Ok(FiberStack::new(NonZeroUsize::new(low).expect("mmap does not return zero"), class, colour))
+    Ok(FiberStack::new(NonZeroUsize::new(low).expect("mmap does not return zero"), class, low / slot))
 }
 
 fn take(class: u8, slot: usize) -> Option<usize> {

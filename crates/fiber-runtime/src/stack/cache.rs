@@ -14,8 +14,9 @@ use crate::sys;
 const LOCAL_MAX: usize = 128;
 /// Stacks moved between worker and depot at a time.
 const BATCH: usize = 64;
-/// Bytes of slots, over all classes, that the depot holds without emptying them.
-const RESIDENT_BUDGET: usize = 64 << 20;
+/// Bytes of slots, over all classes, that the depot holds without emptying them. Most stacks have touched a page or two of
+/// their slot, so what is resident is usually a tenth of it.
+const RESIDENT_BUDGET: usize = 256 << 20;
 
 /// The stacks a worker has at hand.
 pub(crate) struct StackCache {
@@ -50,7 +51,7 @@ impl StackCache {
     /// Takes back a stack nothing runs on any more.
     #[inline]
     pub(crate) fn give(&mut self, stack: FiberStack) {
-        let class = stack.class;
+        let class = stack.class();
         let local = &mut self.free[usize::from(class)];
         local.push(stack);
         if local.len() > LOCAL_MAX {

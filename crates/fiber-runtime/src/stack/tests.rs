@@ -9,11 +9,11 @@ use crate::{FiberBuilder, Runtime};
 
 #[test]
 fn classes_cover_what_is_asked_for() {
-    assert_eq!(slot_size(class_of(0)), MIN_SLOT);
-    assert_eq!(slot_size(class_of(MIN_SLOT)), MIN_SLOT);
-    assert_eq!(slot_size(class_of(MIN_SLOT + 1)), 2 * MIN_SLOT);
-    assert_eq!(slot_size(class_of(64 << 10)), 64 << 10);
-    assert_eq!(slot_size(class_of(usize::MAX)), MAX_SLOT);
+    assert_eq!(stack_size(class_of(0)), MIN_STACK);
+    assert_eq!(stack_size(class_of(MIN_STACK)), MIN_STACK);
+    assert_eq!(stack_size(class_of(MIN_STACK + 1)), 2 * MIN_STACK);
+    assert_eq!(stack_size(class_of(64 << 10)), 64 << 10);
+    assert_eq!(stack_size(class_of(usize::MAX)), MAX_STACK);
     assert_eq!(usize::from(class_of(usize::MAX)), CLASSES - 1);
 }
 
@@ -30,7 +30,7 @@ fn a_stack_given_back_is_the_next_one_taken() {
 #[test]
 fn stacks_do_not_overlap() {
     let mut cache = StackCache::new();
-    let class = class_of(MIN_SLOT);
+    let class = class_of(MIN_STACK);
     let stacks: Vec<FiberStack> = (0..2000).map(|_| cache.take(class).unwrap()).collect();
     let mut ranges: Vec<(usize, usize)> =
         stacks.iter().map(|stack| (stack.limit().get(), stack.base().get())).collect();
