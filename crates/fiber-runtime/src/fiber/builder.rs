@@ -108,7 +108,7 @@ impl FiberBuilder {
         self
     }
 
-    /// Bytes of stack, guard page included; rounded up to a power of two between 16 KiB and 64 MiB. Only what is
+    /// Bytes of stack, the guard page not counted; rounded up to a power of two between 16 KiB and 64 MiB. Only what is
     /// touched costs memory.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.options.stack_size = Some(bytes);

@@ -1,8 +1,9 @@
 //! Fibers: what one is, how it waits, how it ends.
 //!
-//! - [`header`]: the block of memory; [`wake`]: the word other threads wake it through; [`park`]: suspension.
+//! - [`header`]: the block of memory; [`blocks`]: where it comes from; [`wake`]: the word other threads wake it through; [`park`]: suspension.
 //! - [`builder`]: making one; [`join`]: its result; [`cancel`]: ending it from outside; [`extras`]: what few fibers have.
 
+pub(crate) mod blocks;
 mod builder;
 pub(crate) mod cancel;
 pub(crate) mod extras;
@@ -201,21 +202,24 @@ pub fn in_fiber() -> bool {
     Worker::with_current_fiber(|_, _| ()).is_some()
 }
 
+// `yield_now`, `park` and what they call are inlined to the caller on purpose: see `park::suspend`. A switch costs 9 ns
+// then, and 20 ns more when one frame stands between.
+
 /// Gives way: every other ready fiber of this worker runs before this one goes on. In a plain thread,
 /// `std::thread::yield_now`.
-#[inline]
+#[inline(always)]
 pub fn yield_now() {
     park::yield_now();
 }
 
 /// Waits for a token ([`Fiber::unpark`]) and takes it. In a plain thread, `std::thread::park`.
-#[inline]
+#[inline(always)]
 pub fn park() {
     let _ = park_until(None);
 }
 
 /// Waits for a token until `deadline` (of [`time::now`](crate::time::now)'s clock); `None` waits for ever.
-#[inline]
+#[inline(always)]
 pub fn park_until(deadline: Option<Instant>) -> Wake {
     let woken = Worker::with_current_fiber(|worker, fiber| {
         park::wait(worker, fiber, Signals::UNPARK, "park", deadline)

@@ -16,6 +16,7 @@ use super::port::Port;
 use super::ready::ReadyQueue;
 use super::shared::{IdBlock, Shared, SharedRef};
 use crate::fiber::Placement;
+use crate::fiber::blocks::BlockCache;
 use crate::fiber::header::{Header, Phase, Unstarted};
 use crate::fiber::park::COURTESY;
 use crate::metrics::Counters;
@@ -47,6 +48,7 @@ pub(crate) struct Worker {
     /// When to wake from sleep at the latest, for the sake of who drives the worker.
     pub(super) alarm: Cell<u64>,
     pub(super) stacks: RefCell<StackCache>,
+    blocks: BlockCache,
     /// Every started fiber that has not ended.
     pub(super) alive: RefCell<Slab<NonNull<Header>>>,
     /// Resumes left until the worker looks at clock, timers, inbox and events.
@@ -101,6 +103,7 @@ impl Worker {
             next_timer: Cell::new(u64::MAX),
             alarm: Cell::new(u64::MAX),
             stacks: RefCell::new(StackCache::new()),
+            blocks: BlockCache::new(),
             alive: RefCell::new(Slab::new()),
             budget: Cell::new(super::run::MAX_INTERVAL),
             interval: Cell::new(super::run::MAX_INTERVAL),
@@ -171,6 +174,11 @@ impl Worker {
     #[inline]
     pub(crate) fn counters(&self) -> &'static Counters {
         &self.port.counters
+    }
+
+    #[inline]
+    pub(crate) fn blocks(&self) -> &BlockCache {
+        &self.blocks
     }
 
     #[inline]
