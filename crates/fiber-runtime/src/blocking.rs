@@ -1,8 +1,21 @@
 //! The blocking pool: threads for work that must not hold up a worker.
 //!
-//! File I/O, name lookup, long computation. The pool has a limit of threads, which are started when needed and leave
-//! after a while without work, and a bounded queue: a caller that finds it full waits for room. The calling fiber parks
-//! until its call is done, so the call may live on the fiber's stack and nothing is allocated for it.
+//! File I/O, name lookup, long computation. The calling fiber parks until its call is done, so the call may live on the
+//! fiber's stack, borrow from it, and nothing is allocated for it.
+//!
+//! # Limits
+//! | Limit | Setting ([`crate::Builder`]) | At the limit |
+//! |---|---|---|
+//! | threads | `blocking_threads`, 16 | calls wait in a queue, first come, first served |
+//! | calls in the queue | `blocking_queue`, 1024 | further callers wait for room, in their order |
+//! | time a thread waits for work | `blocking_keep_alive`, 10 s | it leaves; the next call starts one again |
+//! | threads the system gives | | calls wait for the threads there are; if there is none, the caller runs its call itself |
+//!
+//! # Shutdown
+//! `Runtime::stop` waits for calls that run, as it waits for the fibers that made them. A call cannot be interrupted: at
+//! the deadline its fiber is cancelled, and ends when the call has; one that takes longer still is reported.
+//!
+//! What it does is in [`crate::Metrics`]: threads, calls queued and done, how long they waited, how often the queue was full.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -13,22 +26,30 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::scheduler::worker::Worker;
 use crate::sync::Spin;
 use crate::waiter::{self, Waiter};
 
-/// How long a thread waits for work before it leaves.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// Runs `body` on a thread of the blocking pool and waits for it; the fiber's worker goes on with other fibers.
+/// Runs `body` on a thread of the blocking pool and waits for it; the fiber's worker goes on with other fibers. The call
+/// may borrow from the caller, which does not go on, and is not torn down, before the call has ended.
 ///
 /// Runs it inline when there is no worker to spare: in a plain thread, in a simulation (where it must be
 /// deterministic), and in a fiber that is unwinding. A panic of `body` goes on in the caller. A cancelled fiber ends
 /// after `body` has.
+///
+/// ```
+/// # let runtime = fiber_runtime::Runtime::builder().workers(1).build().unwrap();
+/// # runtime.block_on(|| {
+/// let name = String::from("/proc/self/status");
+/// let length = fiber_runtime::offload(|| std::fs::read(&name)).unwrap().len();
+/// assert!(length > 0);
+/// # });
+/// ```
 pub fn offload<F, T>(body: F) -> T
 where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
+    F: FnOnce() -> T + Send,
+    T: Send,
 {
     let pool = Worker::with_current_fiber(|worker, _| {
         (worker.sim().is_none() && !std::thread::panicking()).then(|| worker.shared_ref().clone())
@@ -45,6 +66,7 @@ struct Job {
     call: *const (),
     /// Also counts the call as done, before the caller goes on.
     run: unsafe fn(*const (), &AtomicU64),
+    queued: Instant,
 }
 
 // SAFETY: a job is made from a `Call` whose closure and result are `Send`, and the caller waits for its end.
@@ -87,8 +109,15 @@ struct Inner {
     queue: Spin<Queue>,
     max_threads: usize,
     max_jobs: usize,
+    keep_alive: Duration,
     name: String,
+    /// Calls finished.
     done: AtomicU64,
+    /// Times a caller found the queue full.
+    full: AtomicU64,
+    /// How long the calls waited for a thread, all together and the one that waited longest.
+    wait_nanos: AtomicU64,
+    max_wait_nanos: AtomicU64,
 }
 
 /// See the module's documentation.
@@ -110,25 +139,27 @@ impl Pool {
                 queue: Spin::new(queue),
                 max_threads: config.blocking_threads,
                 max_jobs: config.blocking_queue,
+                keep_alive: config.blocking_keep_alive,
                 name: format!("{}-blocking", config.name),
                 done: AtomicU64::new(0),
+                full: AtomicU64::new(0),
+                wait_nanos: AtomicU64::new(0),
+                max_wait_nanos: AtomicU64::new(0),
             }),
         }
     }
 
-    /// Threads alive.
-    pub(crate) fn threads(&self) -> u64 {
-        self.inner.queue.lock(|queue| queue.threads as u64)
-    }
-
-    /// Calls waiting for a thread.
-    pub(crate) fn queued(&self) -> u64 {
-        self.inner.queue.lock(|queue| queue.jobs.len() as u64)
-    }
-
-    /// Calls finished.
-    pub(crate) fn done(&self) -> u64 {
-        self.inner.done.load(Ordering::Relaxed)
+    /// Fills in what the pool knows of itself.
+    pub(crate) fn measure(&self, metrics: &mut Metrics) {
+        let inner = &*self.inner;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (metrics.blocking_threads, metrics.blocking_idle, metrics.blocking_queued) = inner
+            .queue
+            .lock(|queue| (queue.threads as u64, queue.idle.len() as u64, queue.jobs.len() as u64));
+        metrics.blocking_done = count(&inner.done);
+        metrics.blocking_full = count(&inner.full);
+        metrics.blocking_wait = Duration::from_nanos(count(&inner.wait_nanos));
+        metrics.blocking_wait_max = Duration::from_nanos(count(&inner.max_wait_nanos));
     }
 
     /// Lets the threads go when they have nothing left to do.
@@ -204,7 +235,8 @@ impl Pool {
                     queue.waiting.push_back(me.clone());
                     return Next::Full;
                 }
-                let job = Job { call: std::ptr::from_ref(call).cast(), run: Call::<F, T>::run };
+                let call = std::ptr::from_ref(call).cast();
+                let job = Job { call, run: Call::<F, T>::run, queued: Instant::now() };
                 queue.jobs.push_back(job);
                 if let Some(thread) = queue.idle.pop() {
                     Next::Wake(thread)
@@ -224,6 +256,7 @@ impl Pool {
                 Next::Queued => return true,
                 Next::Closed => return false,
                 Next::Full => {
+                    self.inner.full.fetch_add(1, Ordering::Relaxed);
                     if waiter::wait("room in the blocking pool", None) == waiter::Woken::Cancelled {
                         self.leave_line(&me);
                         crate::fiber::cancel::unwind();
@@ -282,7 +315,7 @@ impl Inner {
                 queue.idle.retain(|thread| thread.id() != me.id());
                 match queue.jobs.pop_front() {
                     Some(job) => Next::Run(job, queue.waiting.pop_front()),
-                    None if queue.closed || waited >= KEEP_ALIVE => {
+                    None if queue.closed || waited >= self.keep_alive => {
                         queue.threads -= 1;
                         Next::Leave
                     }
@@ -298,17 +331,24 @@ impl Inner {
                     if let Some(waiter) = waiter {
                         waiter.wake();
                     }
+                    self.count_wait(job.queued.elapsed());
                     // SAFETY: the job's caller waits for it.
                     unsafe { (job.run)(job.call, &self.done) };
                 }
                 Next::Wait => {
                     let began = Instant::now();
-                    std::thread::park_timeout(KEEP_ALIVE.saturating_sub(waited));
+                    std::thread::park_timeout(self.keep_alive.saturating_sub(waited));
                     waited += began.elapsed();
                 }
                 Next::Leave => return,
             }
         }
+    }
+
+    fn count_wait(&self, waited: Duration) {
+        let nanos = crate::time::saturating_nanos(waited);
+        self.wait_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.max_wait_nanos.fetch_max(nanos, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a runtime is told when it is built, with defaults and limits.
 
 use std::io;
+use std::time::Duration;
 
 use crate::stack;
 
@@ -15,6 +16,8 @@ pub(crate) const MAX_WORKERS: usize = 1024;
 const DEFAULT_BLOCKING_THREADS: usize = 16;
 /// Calls that may wait for a thread of the blocking pool; a caller beyond that waits for room.
 const DEFAULT_BLOCKING_QUEUE: usize = 1024;
+/// How long a thread of the blocking pool waits for work before it leaves.
+const DEFAULT_BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
@@ -25,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) stack_class: u8,
     pub(crate) blocking_threads: usize,
     pub(crate) blocking_queue: usize,
+    pub(crate) blocking_keep_alive: Duration,
 }
 
 impl Config {
@@ -58,6 +62,7 @@ impl Default for Config {
             stack_class: stack::class_of(DEFAULT_STACK),
             blocking_threads: DEFAULT_BLOCKING_THREADS,
             blocking_queue: DEFAULT_BLOCKING_QUEUE,
+            blocking_keep_alive: DEFAULT_BLOCKING_KEEP_ALIVE,
         }
     }
 }

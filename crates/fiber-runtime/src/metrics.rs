@@ -4,6 +4,7 @@
 //! costs the fast path one addition. A reading is not a snapshot of one instant.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number with one writer and any number of readers.
 #[derive(Default, Debug)]
@@ -131,10 +132,18 @@ pub struct Metrics {
     pub spawned_outside: u64,
     /// Threads of the blocking pool.
     pub blocking_threads: u64,
+    /// Those of them that wait for a call.
+    pub blocking_idle: u64,
     /// Calls waiting for a thread of the blocking pool.
     pub blocking_queued: u64,
     /// Calls the blocking pool has finished.
     pub blocking_done: u64,
+    /// Times a caller found the queue of the blocking pool full and had to wait for room in it.
+    pub blocking_full: u64,
+    /// How long calls have waited in that queue, all together.
+    pub blocking_wait: Duration,
+    /// How long the call that waited longest did.
+    pub blocking_wait_max: Duration,
 }
 
 impl Metrics {

@@ -108,6 +108,106 @@ fn a_cancelled_caller_waits_for_its_call() {
     });
 }
 
+/// Holds a thread of the pool until the flag is set.
+fn occupy(release: &AtomicBool) {
+    while !release.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+#[test]
+fn a_call_borrows_from_its_caller() {
+    runtime().block_on(|| {
+        let mut buffer = vec![0; 4];
+        let source = [1, 2, 3, 4];
+        offload(|| buffer.copy_from_slice(&source));
+        assert_eq!(buffer, source);
+    });
+}
+
+#[test]
+fn waiting_for_a_thread_and_for_room_is_measured() {
+    let runtime = Runtime::builder().workers(1).blocking_threads(1).blocking_queue(1).build().unwrap();
+    let handle = runtime.handle();
+    runtime.block_on(move || {
+        let release = Arc::new(AtomicBool::new(false));
+        let calls: Vec<_> = (0..4)
+            .map(|_| {
+                let release = release.clone();
+                spawn(move || offload(move || occupy(&release)))
+            })
+            .collect();
+        // One runs, one is in the queue, two wait for room; one more may have waited before the first was taken.
+        let patience = time::now() + Duration::from_secs(10);
+        let settled = |metrics: &crate::Metrics| metrics.blocking_queued == 1 && metrics.blocking_full >= 2;
+        while !settled(&handle.metrics()) || handle.metrics().blocking_idle > 0 {
+            assert!(time::now() < patience, "{:?}", handle.metrics());
+            yield_now();
+        }
+        let metrics = handle.metrics();
+        assert_eq!((metrics.blocking_threads, metrics.blocking_idle, metrics.blocking_done), (1, 0, 0));
+        time::sleep(Duration::from_millis(5));
+        release.store(true, Ordering::SeqCst);
+        calls.into_iter().for_each(|call| call.join().unwrap());
+        let metrics = handle.metrics();
+        assert_eq!((metrics.blocking_queued, metrics.blocking_done), (0, 4));
+        assert!(metrics.blocking_wait_max >= Duration::from_millis(5), "{metrics:?}");
+        assert!(metrics.blocking_wait >= metrics.blocking_wait_max);
+    });
+}
+
+#[test]
+fn threads_without_work_leave_and_come_again() {
+    let runtime =
+        Runtime::builder().workers(1).blocking_keep_alive(Duration::from_millis(10)).build().unwrap();
+    let handle = runtime.handle();
+    runtime.block_on(move || {
+        for _ in 0..2 {
+            offload(|| ());
+            let patience = time::now() + Duration::from_secs(10);
+            while handle.metrics().blocking_threads > 0 {
+                assert!(time::now() < patience, "the thread stays");
+                time::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stop_waits_for_a_running_call_and_reports_one_that_takes_too_long() {
+    let start = |runtime: &Runtime| {
+        let started = Arc::new(AtomicBool::new(false));
+        let release = Arc::new(AtomicBool::new(false));
+        let (inside, held) = (started.clone(), release.clone());
+        let call = crate::FiberBuilder::new().name("caller");
+        drop(runtime.handle().spawn_with(call, move || {
+            offload(move || {
+                inside.store(true, Ordering::SeqCst);
+                occupy(&held);
+            });
+        }));
+        while !started.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        release
+    };
+    let stuck = runtime();
+    let release = start(&stuck);
+    let report = stuck.stop(Duration::from_millis(1));
+    assert_eq!((report.cancelled, report.leftover.len()), (1, 1), "{report}");
+    assert!(report.leftover[0].contains("caller"), "{report}");
+    release.store(true, Ordering::SeqCst);
+
+    let patient = runtime();
+    let release = start(&patient);
+    let releaser = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        release.store(true, Ordering::SeqCst);
+    });
+    assert!(patient.stop(Duration::from_secs(10)).is_clean());
+    releaser.join().unwrap();
+}
+
 #[test]
 fn a_plain_thread_runs_the_call_itself() {
     let me = std::thread::current().id();

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_deque::Worker as Deque;
 
@@ -62,6 +63,12 @@ impl Builder {
     /// The most calls that may wait for a thread of the blocking pool; further callers wait for room. Default: 1024.
     pub fn blocking_queue(mut self, calls: usize) -> Self {
         self.config.blocking_queue = calls;
+        self
+    }
+
+    /// How long a thread of the blocking pool waits for work before it leaves. Default: 10 seconds.
+    pub fn blocking_keep_alive(mut self, keep_alive: Duration) -> Self {
+        self.config.blocking_keep_alive = keep_alive;
         self
     }
 

@@ -295,13 +295,13 @@ impl Shared {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        Metrics {
+        let mut metrics = Metrics {
             workers: self.ports.iter().map(|port| WorkerMetrics::read(&port.counters)).collect(),
             spawned_outside: self.spawned_outside.load(Ordering::Acquire),
-            blocking_threads: self.pool.threads(),
-            blocking_queued: self.pool.queued(),
-            blocking_done: self.pool.done(),
-        }
+            ..Metrics::default()
+        };
+        self.pool.measure(&mut metrics);
+        metrics
     }
 }
 
