@@ -21,6 +21,7 @@
 //! What is where:
 //! - [`spawn`], [`spawn_local`], [`spawn_on`], [`FiberBuilder`], [`JoinHandle`], [`Fiber`]: fibers;
 //!   [`park`], [`yield_now`], [`time`]: waiting; [`offload`]: blocking work.
+//! - [`Fiber::cancel`], [`Cancelled`], [`shielded`], [`with_deadline`], [`with_timeout`]: ending what waits.
 //! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
 //! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
@@ -47,8 +48,8 @@ mod waiter;
 
 pub use blocking::offload;
 pub use fiber::{
-    Fiber, FiberBuilder, JoinError, JoinHandle, Wake, current, in_fiber, park, park_until, try_current,
-    yield_now,
+    Cancelled, Elapsed, Fiber, FiberBuilder, JoinError, JoinHandle, Wake, current, current_deadline,
+    in_fiber, park, park_until, shielded, try_current, with_deadline, with_timeout, yield_now,
 };
 pub use io_manager::IoManager;
 pub use metrics::{Metrics, WorkerMetrics};

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::fiber::wake::Signals;
-use crate::fiber::{cancel, park};
+use crate::fiber::{cancel, deadline as limit, park};
 use crate::scheduler::worker::Worker;
 use crate::waiter::Woken;
 
@@ -61,9 +61,6 @@ pub fn now() -> Instant {
 
 /// Waits for `duration`. In a plain thread the thread sleeps.
 pub fn sleep(duration: Duration) {
-    if Worker::with_current(|_| ()).is_none() {
-        return std::thread::sleep(duration);
-    }
     // A duration that no instant can express is for ever.
     match now().checked_add(duration) {
         Some(deadline) => sleep_until(deadline),
@@ -87,7 +84,7 @@ pub fn sleep_until(deadline: Instant) {
         }
     });
     if slept.is_none() {
-        std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+        sleep_thread_until(Some(deadline));
     }
 }
 
@@ -99,6 +96,22 @@ fn sleep_for_ever() {
             }
         }
     });
+    loop {
+        sleep_thread_until(None);
+    }
+}
+
+/// Lets a plain thread sleep, at most until the deadline of the scope it is in.
+fn sleep_thread_until(deadline: Option<Instant>) {
+    /// No sleep of std's can be for ever.
+    const LONG: Duration = Duration::from_secs(1 << 30);
+
+    let (deadline, is_limit) = limit::bound(deadline);
+    let left = deadline.map_or(LONG, |deadline| deadline.saturating_duration_since(Instant::now()));
+    std::thread::sleep(left);
+    if is_limit {
+        cancel::unwind();
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::thread::Thread;
 use std::time::Instant;
 
 use crate::fiber::Fiber;
+use crate::fiber::deadline as limit;
 use crate::fiber::park;
 use crate::fiber::wake::Signals;
 use crate::scheduler::worker::Worker;
@@ -39,7 +40,8 @@ pub(crate) enum Woken {
     Signal,
     /// The deadline has passed.
     TimedOut,
-    /// The fiber was cancelled: clean up, then [`crate::fiber::cancel::unwind`] (or report `ECANCELED` in a hook).
+    /// The fiber was cancelled, or the deadline of a scope around the wait has passed: clean up, then
+    /// [`crate::fiber::cancel::unwind`], which tells the two apart (or report it, in a hook).
     Cancelled,
 }
 
@@ -79,12 +81,13 @@ pub(crate) fn wait(label: &'static str, deadline: Option<Instant>) -> Woken {
 
 #[cold]
 fn wait_thread(deadline: Option<Instant>) -> Woken {
+    let (deadline, is_limit) = limit::bound(deadline);
     match deadline {
         None => std::thread::park(),
         Some(deadline) => {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Woken::TimedOut;
+                return if is_limit { Woken::Cancelled } else { Woken::TimedOut };
             }
             std::thread::park_timeout(left);
         }

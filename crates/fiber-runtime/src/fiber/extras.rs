@@ -4,11 +4,16 @@
 //! It belongs to the fiber's worker, as everything of a fiber that is not atomic; before the start, to whoever holds the
 //! fiber.
 
+use super::cancel::Cancelling;
+use super::deadline::Limits;
 use super::header::Header;
 
 /// See the module's documentation.
 #[derive(Default)]
-pub(crate) struct Extras {}
+pub(crate) struct Extras {
+    pub(super) cancelling: Cancelling,
+    pub(super) limits: Limits,
+}
 
 impl Extras {
     /// The fiber is about to leave the processor. Runs on the fiber's stack; must not suspend or unwind.
@@ -18,11 +23,15 @@ impl Extras {
     /// The fiber is back on the processor. As [`Extras::leave`].
     #[cold]
     pub(super) fn enter(&self) {}
+
+    /// When the fiber's waits end at the latest, in the worker's nanoseconds.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.limits.get()
+    }
 }
 
 impl Header {
     /// The fiber's extras, made now if it had none.
-    #[expect(dead_code, reason = "the first user comes with the next commits")]
     pub(crate) fn extras(&self) -> &Extras {
         self.extras.get_or_init(Box::default)
     }

@@ -21,10 +21,11 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use corosensei::{Coroutine, Yielder};
 
+use super::cancel::Attention;
 use super::extras::Extras;
 use super::join::{Completed, JoinError, JoinWord};
 use super::wake::{Signals, WakeWord};
@@ -73,7 +74,7 @@ pub(crate) struct Header {
     pub(crate) tokens: Cell<Signals>,
     pub(crate) mask: Cell<Signals>,
     pub(crate) timed_out: Cell<bool>,
-    pub(crate) cancelled: AtomicBool,
+    pub(crate) attention: Attention,
     pub(crate) wake: WakeWord,
     pub(crate) class: u8,
     pub(crate) yielder: Cell<*const FiberYielder>,
@@ -130,7 +131,7 @@ impl Header {
             tokens: Cell::new(Signals::NONE),
             mask: Cell::new(Signals::NONE),
             timed_out: Cell::new(false),
-            cancelled: AtomicBool::new(false),
+            attention: Attention::new(),
             wake: WakeWord::new(),
             join: JoinWord::new(),
             class,
@@ -156,8 +157,7 @@ impl Header {
     /// Whether this fiber, or the group it belongs to, was cancelled.
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        // Relaxed: a hint until a signal or a queue orders it; a fiber that misses it now sees it when it is woken.
-        self.cancelled.load(Ordering::Relaxed)
+        self.attention.is_cancelled()
     }
 
     #[inline]

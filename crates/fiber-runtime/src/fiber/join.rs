@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Fiber;
+use super::cancel::Shield;
 use super::header::Header;
 use crate::waiter::{self, Waiter};
 
@@ -42,6 +43,16 @@ impl JoinError {
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str)),
             JoinError::Cancelled => None,
         }
+    }
+
+    /// Whether the fiber was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, JoinError::Cancelled)
+    }
+
+    /// Whether the fiber panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self, JoinError::Panicked(_))
     }
 
     /// Goes on with the fiber's panic on this stack; a cancelled fiber gives a panic that says so.
@@ -183,20 +194,39 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     /// [`JoinError::Panicked`] with the payload, [`JoinError::Cancelled`].
+    ///
+    /// # Panics
+    /// When a fiber joins itself, which would never end.
+    #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         let complete = self.wait(None);
         debug_assert!(complete, "a wait without a deadline ends with completion");
         self.into_result()
     }
 
-    /// Waits at most `timeout`. `Err(self)` gives the handle back when the fiber is still running.
+    /// As [`join`](JoinHandle::join), at most for `timeout`. A timeout that no clock can express is none.
     ///
     /// # Errors
     /// The handle, when time is up.
+    ///
+    /// # Panics
+    /// As [`join`](JoinHandle::join).
+    #[track_caller]
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, Self> {
-        // A timeout that no clock can express is no timeout.
         let deadline = crate::time::now().checked_add(timeout);
         if self.wait(deadline) { Ok(self.into_result()) } else { Err(self) }
+    }
+
+    /// As [`join`](JoinHandle::join), at most until `deadline` of [`time::now`](crate::time::now)'s clock.
+    ///
+    /// # Errors
+    /// The handle, when time is up.
+    ///
+    /// # Panics
+    /// As [`join`](JoinHandle::join).
+    #[track_caller]
+    pub fn join_until(self, deadline: Instant) -> Result<Result<T, JoinError>, Self> {
+        if self.wait(Some(deadline)) { Ok(self.into_result()) } else { Err(self) }
     }
 
     /// Whether the fiber has ended, so that `join` would return at once.
@@ -209,7 +239,8 @@ impl<T> JoinHandle<T> {
         &self.fiber
     }
 
-    /// Cancels the fiber; see [`Fiber::cancel`].
+    /// Cancels the fiber; see [`Fiber::cancel`]. The handle can still be joined, and says what came of it.
+    #[doc(alias = "abort")]
     pub fn cancel(&self) {
         self.fiber.cancel();
     }
@@ -221,7 +252,7 @@ impl<T> JoinHandle<T> {
 
     /// Takes the result of a fiber that is complete.
     #[inline]
-    fn into_result(self) -> Result<T, JoinError> {
+    pub(super) fn into_result(self) -> Result<T, JoinError> {
         let mut result: Option<Result<T, JoinError>> = None;
         {
             let header = self.fiber.header();
@@ -236,25 +267,32 @@ impl<T> JoinHandle<T> {
         result.expect("a complete fiber has a result, and its handle takes it once")
     }
 
-    /// Waits for the end even if the calling fiber is cancelled: for callers that lent the fiber their stack.
-    pub(crate) fn wait_uncancelled(&self) {
+    /// Waits for the end whatever happens: for callers that lent the fiber their stack. If the caller is to end meanwhile,
+    /// the fiber is cancelled, and true is returned.
+    pub(crate) fn wait_lent(&self) -> bool {
         let join = &self.fiber.header().join;
         if join.is_complete() || !join.enrol(Waiter::current()) {
-            return;
+            return false;
         }
+        let mut shield = None;
         while !join.is_complete() {
             if waiter::wait("block_on", None) == waiter::Woken::Cancelled {
-                super::park::yield_uncancelled();
+                self.cancel();
+                shield.get_or_insert_with(Shield::raise);
             }
         }
+        shield.is_some()
     }
 
     /// True when the fiber is complete, false when the deadline passed first.
+    #[track_caller]
     fn wait(&self, deadline: Option<Instant>) -> bool {
         let join = &self.fiber.header().join;
         if join.is_complete() {
             return true;
         }
+        let joins_itself = crate::fiber::try_current().is_some_and(|current| current == self.fiber);
+        assert!(!joins_itself, "fiber {} joins itself", self.fiber);
         if !join.enrol(Waiter::current()) {
             return true;
         }

@@ -1,11 +1,14 @@
 //! Fibers: what one is, how it waits, how it ends.
 //!
-//! - [`header`]: the block of memory; [`blocks`]: where it comes from; [`wake`]: the word other threads wake it through; [`park`]: suspension.
-//! - [`builder`]: making one; [`join`]: its result; [`cancel`]: ending it from outside; [`extras`]: what few fibers have.
+//! - [`header`]: the block of memory; [`blocks`]: where it comes from; [`wake`]: the word other threads wake it through;
+//!   [`park`]: suspension.
+//! - [`builder`]: making one; [`join`]: its result; [`extras`]: what few fibers have.
+//! - [`cancel`]: ending one from outside; [`deadline`]: ending what a piece of its code waits for.
 
 pub(crate) mod blocks;
 mod builder;
 pub(crate) mod cancel;
+pub(crate) mod deadline;
 pub(crate) mod extras;
 pub(crate) mod header;
 mod join;
@@ -19,6 +22,8 @@ use std::time::Instant;
 
 pub use builder::FiberBuilder;
 pub(crate) use builder::{Placement, SpawnOptions, Spawner, spawn_unchecked};
+pub use cancel::{Cancelled, shielded};
+pub use deadline::{Elapsed, current_deadline, with_deadline, with_timeout};
 pub(crate) use join::Completed;
 pub use join::{JoinError, JoinHandle};
 
@@ -82,12 +87,16 @@ impl Fiber {
         self.signal(Signals::EVENT);
     }
 
-    /// Asks the fiber to end: its current or next suspension unwinds it, running destructors, and joining it gives
-    /// [`JoinError::Cancelled`]. A fiber that has not started never does. Inside a hooked libc call the call fails
-    /// with `ECANCELED` instead.
+    /// Asks the fiber to end. A native I/O call (one that returns `io::Result`), the current or the next, fails with
+    /// [`Cancelled`] once, for the fiber to end in order; any other wait, and the second I/O call, unwinds it, running
+    /// destructors, and joining it gives [`JoinError::Cancelled`]. A fiber that has not started never does. A hooked
+    /// libc call fails with `ECANCELED`, and nothing unwinds through it.
+    ///
+    /// Locks of [`crate::sync`] that unwinding releases are not poisoned. A guard of `std::sync::Mutex` or `RwLock` that
+    /// is dropped by unwinding poisons its lock, as in a panic: std goes by `std::thread::panicking()`. One that is
+    /// dropped because the code returns the error does not.
     pub fn cancel(&self) {
-        // Relaxed: the signal below orders it.
-        self.header().cancelled.store(true, Ordering::Relaxed);
+        self.header().attention.set_cancelled();
         self.signal(Signals::CANCEL);
     }
 
@@ -169,6 +178,16 @@ impl fmt::Debug for Fiber {
     }
 }
 
+/// Name and number, for messages: `'parser' (#17)`, or `#17` without a name.
+impl fmt::Display for Fiber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "'{name}' (#{})", self.id()),
+            None => write!(f, "#{}", self.id()),
+        }
+    }
+}
+
 /// Why a timed [`park_until`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
@@ -234,10 +253,15 @@ pub fn park_until(deadline: Option<Instant>) -> Wake {
 
 #[cold]
 fn park_thread(deadline: Option<Instant>) -> Wake {
+    let (deadline, is_limit) = deadline::bound(deadline);
     let Some(deadline) = deadline else {
         std::thread::park();
         return Wake::Unparked;
     };
     std::thread::park_timeout(deadline.saturating_duration_since(Instant::now()));
-    if Instant::now() < deadline { Wake::Unparked } else { Wake::TimedOut }
+    match Instant::now() < deadline {
+        true => Wake::Unparked,
+        false if is_limit => cancel::unwind(),
+        false => Wake::TimedOut,
+    }
 }

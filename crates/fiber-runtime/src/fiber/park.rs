@@ -56,10 +56,45 @@ pub(crate) fn wait_nanos(
     label: &'static str,
     deadline: Option<u64>,
 ) -> Woken {
-    let panicking = std::thread::panicking();
-    if fiber.is_cancelled() && !panicking {
+    if fiber.attention.is_needed() {
+        return wait_within_limit(worker, fiber, mask, label, deadline);
+    }
+    wait_unlimited(worker, fiber, mask, label, deadline)
+}
+
+/// As [`wait_nanos`], for a fiber that is cancelled or in the scope of a deadline. A passed limit ends the wait as a
+/// cancellation does, and [`super::cancel::unwind`] knows the difference.
+#[cold]
+fn wait_within_limit(
+    worker: &Worker,
+    fiber: &Header,
+    mask: Signals,
+    label: &'static str,
+    deadline: Option<u64>,
+) -> Woken {
+    if fiber.must_end() {
         return Woken::Cancelled;
     }
+    // Destructors that wait while a panic unwinds are not cut short: a second unwinding would abort.
+    let limit = fiber.extras.get().and_then(|extras| extras.limit()).filter(|_| !std::thread::panicking());
+    let Some(limit) = limit.filter(|&limit| deadline.is_none_or(|deadline| limit < deadline)) else {
+        return wait_unlimited(worker, fiber, mask, label, deadline);
+    };
+    match wait_unlimited(worker, fiber, mask, label, Some(limit)) {
+        Woken::TimedOut => Woken::Cancelled,
+        woken => woken,
+    }
+}
+
+#[inline(always)]
+fn wait_unlimited(
+    worker: &Worker,
+    fiber: &Header,
+    mask: Signals,
+    label: &'static str,
+    deadline: Option<u64>,
+) -> Woken {
+    let panicking = std::thread::panicking();
     let wanted = mask.union(Signals::CANCEL);
     let tokens = fiber.tokens.get();
     if tokens.intersects(wanted) {
@@ -86,19 +121,19 @@ pub(crate) fn wait_nanos(
         }
         worker.disarm(fiber);
     }
-    if fiber.is_cancelled() && !panicking { Woken::Cancelled } else { Woken::Signal }
+    if fiber.must_end() { Woken::Cancelled } else { Woken::Signal }
 }
 
 /// Lets every other ready fiber of the worker run once.
 #[inline(always)]
 pub(crate) fn yield_now() {
-    let in_fiber = Worker::with_current_fiber(|_, fiber| {
+    let in_fiber = Worker::with_current_fiber(|worker, fiber| {
         if std::thread::panicking() {
             return;
         }
-        check_cancelled(fiber);
+        check(worker, fiber);
         suspend(fiber, Suspend::Yield);
-        check_cancelled(fiber);
+        check(worker, fiber);
     });
     if in_fiber.is_none() {
         std::thread::yield_now();
@@ -106,8 +141,18 @@ pub(crate) fn yield_now() {
 }
 
 #[inline(always)]
-fn check_cancelled(fiber: &Header) {
-    if fiber.is_cancelled() {
+fn check(worker: &Worker, fiber: &Header) {
+    if fiber.attention.is_needed() {
+        check_indeed(worker, fiber);
+    }
+}
+
+#[cold]
+fn check_indeed(worker: &Worker, fiber: &Header) {
+    let is_over = || {
+        fiber.extras.get().and_then(|extras| extras.limit()).is_some_and(|limit| limit <= worker.now_nanos())
+    };
+    if fiber.must_end() || is_over() {
         super::cancel::unwind();
     }
 }

@@ -33,6 +33,8 @@
 //!   number. A call that succeeds leaves `errno` as it was.
 //! - A call on a descriptor that another fiber or thread closes, or of a fiber that is cancelled, fails with
 //!   `ECANCELED`. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
+//! - Past the deadline of a scope ([`crate::with_deadline`]) a call fails as if a time-out of its own had expired:
+//!   `EAGAIN` for sockets and pipes, `EINPROGRESS` for `connect`; `poll` reports nothing ready, sleeps end early.
 //! - A hook never unwinds, and blocks the thread instead of switching while its fiber unwinds from a panic.
 //! - A lock of `std::sync` must not be held across a hooked call: another fiber of the worker that wants it would block
 //!   the thread that alone can release it. (A log file is safe, as are descriptors 0 to 2: those writes are plain.)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, c_short, epoll_event, pollfd, timespec};
 
+use crate::fiber::deadline as limit;
 use crate::net::op::{self, Stop};
 use crate::reactor::{self, Interest};
 use crate::{sys, time};
@@ -29,6 +30,8 @@ pub(super) unsafe fn plain(fds: *mut pollfd, count: usize, timeout_ms: c_int) ->
 pub(super) unsafe fn poll(fds: *mut pollfd, count: usize, timeout_ms: c_int) -> Result<usize, Stop> {
     // Negative is for ever.
     let deadline = u64::try_from(timeout_ms).ok().map(|millis| time::now() + Duration::from_millis(millis));
+    // What a scope's deadline ends reports nothing ready, too.
+    let (deadline, _) = limit::bound(deadline);
     let mut gathered = None;
     loop {
         // SAFETY: the caller's promise.
@@ -54,7 +57,7 @@ fn wait(fds: &[pollfd], deadline: Option<Instant>, gathered: &mut Option<Gathere
     match (wanted.next(), wanted.next()) {
         (None, _) => {
             // Nothing but time.
-            super::sleep::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600)))
+            op::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600)))
         }
         (Some(only), None) if interest(only.events).is_some() => {
             op::wait(only.fd, interest(only.events).unwrap_or(Interest::Read), deadline)

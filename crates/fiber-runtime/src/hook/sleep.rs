@@ -1,13 +1,11 @@
-//! Sleeping of a fiber inside a libc call: like [`crate::time::sleep`], but without unwinding.
+//! How long a libc call that sleeps is to sleep. The sleeping is [`crate::net::op::sleep_until`]'s: like
+//! [`crate::time::sleep`], but without unwinding.
 
 use std::time::{Duration, Instant};
 
 use libc::{c_int, clockid_t, timespec};
 
-use crate::fiber::park;
-use crate::net::op::Stop;
 use crate::time;
-use crate::waiter::{self, Woken};
 
 /// Until when a fiber sleeps. `None` if the kernel had better answer: invalid times, clocks that do not run steadily.
 ///
@@ -43,23 +41,5 @@ fn clock_now(clock: clockid_t) -> Option<Duration> {
     match unsafe { libc::clock_gettime(clock, &raw mut now) } {
         0 => duration(&now),
         _ => None,
-    }
-}
-
-/// Parks the fiber until `deadline`.
-///
-/// # Errors
-/// `ECANCELED`, early, if the fiber is cancelled. Not without giving way: it may be a loop of nothing but libc calls,
-/// which cannot be unwound.
-pub(super) fn sleep_until(deadline: Instant) -> Result<(), Stop> {
-    loop {
-        match waiter::wait("sleep (libc)", Some(deadline)) {
-            Woken::Signal => {}
-            Woken::TimedOut => return Ok(()),
-            Woken::Cancelled => {
-                park::yield_uncancelled();
-                return Err(Stop::Errno(libc::ECANCELED));
-            }
-        }
     }
 }

@@ -256,7 +256,7 @@ pub(super) unsafe fn connect(fd: RawFd, address: (*const sockaddr, socklen_t)) -
     let deadline = deadline.get()?;
     set(flags | libc::O_NONBLOCK as usize)?;
     // SAFETY: the caller's promise.
-    let outcome = unsafe { op::connect(fd, address, || Ok(deadline), super::sleep::sleep_until) };
+    let outcome = unsafe { op::connect(fd, address, || Ok(deadline)) };
     set(flags)?;
     outcome.map(|()| 0)
 }

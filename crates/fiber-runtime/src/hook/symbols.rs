@@ -14,6 +14,7 @@ use super::outcome::{Errno, plain};
 use super::self_test::Probe;
 use super::{anonymous, poll as polling, sleep as sleeping, socket};
 use crate::fiber::park;
+use crate::net::op;
 use crate::{reactor, sys};
 
 /// Every symbol that is defined here, so that one reference takes them all into the program.
@@ -346,8 +347,8 @@ unsafe extern "C" fn clock_nanosleep(
         // SAFETY: the caller's promise.
         if let Some(deadline) = unsafe { sleeping::deadline(clock, flags, request) } {
             let errno = Errno::save();
-            // A cancelled fiber's sleep is short, and no caller expects an error other than a signal's.
-            let _ = sleeping::sleep_until(deadline);
+            // The sleep of a cancelled fiber, or past the deadline of a scope, is short, and no caller expects an error other than a signal's.
+            let _ = op::sleep_until(deadline);
             return errno.finish(Ok(0), 0);
         }
     }

@@ -76,12 +76,8 @@ impl Endpoint {
             None,
         )?);
         let raw_address = (address.as_ptr().cast(), address.len());
-        let nap = |until| {
-            time::sleep_until(until);
-            Ok(())
-        };
         // SAFETY: the address lives through the call and its length is its own.
-        native(unsafe { op::connect(endpoint.fd(), raw_address, || Ok(deadline), nap) })?;
+        native(unsafe { op::connect(endpoint.fd(), raw_address, || Ok(deadline)) })?;
         endpoint.set_nonblocking(false)?;
         Ok(endpoint)
     }
@@ -202,16 +198,7 @@ impl Drop for Endpoint {
     }
 }
 
-/// The outcome as the native API reports it.
+/// The outcome as the native API reports it. Unwinds a cancelled fiber that was told before ([`crate::Cancelled`]).
 pub(super) fn native<T>(outcome: Result<T, Stop>) -> io::Result<T> {
-    outcome.map_err(|stop| match stop {
-        Stop::TimedOut => io::ErrorKind::TimedOut.into(),
-        Stop::Errno(errno) => {
-            if errno == libc::ECANCELED {
-                // A cancelled fiber unwinds from here; a descriptor that was closed under the fiber is an error.
-                crate::yield_now();
-            }
-            io::Error::from_raw_os_error(errno)
-        }
-    })
+    outcome.map_err(io::Error::from)
 }

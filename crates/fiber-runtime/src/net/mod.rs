@@ -13,7 +13,12 @@
 //! # Deadlines
 //! A *timeout* (`set_read_timeout`) gives each call that long; a *deadline* (`set_read_deadline`) is a point in time
 //! for all calls until it is changed. The earlier one counts. Either is one deadline for the whole call, however often
-//! it has to wait, and ends it with [`std::io::ErrorKind::TimedOut`]. Instants are those of [`crate::time::now`].
+//! it has to wait, and ends it with [`std::io::ErrorKind::TimedOut`]. Instants are those of [`crate::time::now`]. The
+//! deadline of a scope around the call ([`crate::with_deadline`]) ends it in the same way.
+//!
+//! # Cancellation
+//! A call of a cancelled fiber fails with [`crate::Cancelled`] inside the error, whether or not it would have had to
+//! wait; the next one unwinds the fiber.
 //!
 //! # Handles
 //! `try_clone` and the halves of [`TcpStream::into_split`] share one descriptor and its limits; it is closed when the

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void, iovec, msghdr, pollfd, sockaddr, socklen_t};
 
-use crate::fiber::park;
+use crate::fiber::{cancel, deadline as scope, park};
 use crate::reactor::{self, Interest, drained};
+use crate::waiter::{self, Woken};
 use crate::{sys, time};
 
 /// Why an operation ended without a result.
@@ -73,6 +74,11 @@ fn drive_from(
     mut attempt: impl FnMut() -> isize,
     done: impl FnOnce(usize),
 ) -> Result<usize, Stop> {
+    if let Some(stop) = cancel::stop_of_call() {
+        // Not without giving way: it may be a loop of nothing but libc calls, which cannot be unwound.
+        park::yield_uncancelled();
+        return Err(stop);
+    }
     let mut patience = Some(patience);
     let mut limit = None;
     if wait_first && let Some(patience) = patience.take() {
@@ -118,6 +124,7 @@ pub(crate) fn wait(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> 
 }
 
 fn wait_on_thread(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> Result<(), Stop> {
+    let (deadline, _) = scope::bound(deadline);
     let events = match interest {
         Interest::Read => libc::POLLIN,
         Interest::Write => libc::POLLOUT,
@@ -237,7 +244,25 @@ pub(crate) fn plain_message(buffers: *mut iovec, count: usize) -> msghdr {
     message
 }
 
-/// `connect(2)` on a descriptor that is `O_NONBLOCK`. `nap` sleeps until an instant.
+/// Waits until an instant, without unwinding.
+///
+/// # Errors
+/// `ECANCELED`, early, if the fiber is cancelled; `TimedOut` if the deadline of a scope passes first. Not without
+/// giving way.
+pub(crate) fn sleep_until(until: Instant) -> Result<(), Stop> {
+    loop {
+        match waiter::wait("sleep (libc)", Some(until)) {
+            Woken::Signal => {}
+            Woken::TimedOut => return Ok(()),
+            Woken::Cancelled => {
+                park::yield_uncancelled();
+                return Err(cancel::stop_of_call().unwrap_or(Stop::TimedOut));
+            }
+        }
+    }
+}
+
+/// `connect(2)` on a descriptor that is `O_NONBLOCK`.
 ///
 /// # Safety
 /// As for libc's `connect`.
@@ -245,11 +270,13 @@ pub(crate) unsafe fn connect(
     fd: RawFd,
     (address, length): (*const sockaddr, socklen_t),
     patience: impl Patience,
-    nap: impl Fn(Instant) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     /// A Unix socket whose listener's queue is full says "try again", and no event says when.
     const FULL_QUEUE_NAP: Duration = Duration::from_millis(1);
 
+    if let Some(stop) = cancel::stop_of_call() {
+        return Err(stop);
+    }
     let mut patience = Some(patience);
     let mut deadline = None;
     loop {
@@ -269,7 +296,7 @@ pub(crate) unsafe fn connect(
         if deadline.is_some_and(|deadline| deadline <= time::now()) {
             return Err(Stop::TimedOut);
         }
-        nap(time::now() + FULL_QUEUE_NAP)?;
+        sleep_until(time::now() + FULL_QUEUE_NAP)?;
     }
     // Readiness may be reported early, so ask; the outcome is in SO_ERROR.
     while !is_ready(fd, libc::POLLOUT)? {

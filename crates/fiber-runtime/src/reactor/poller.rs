@@ -187,7 +187,7 @@ impl Worker {
         let Some(poller) = self.poller() else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a simulation has no descriptors"));
         };
-        if fiber.is_cancelled() && !std::thread::panicking() {
+        if fiber.must_end() {
             return Err(cancelled());
         }
         let waiter = IoWaiter { fiber: NonNull::from(fiber), outcome: Cell::new(Outcome::Waiting) };
@@ -209,7 +209,9 @@ impl Worker {
             match park::wait(self, fiber, Signals::EVENT, label, deadline) {
                 Woken::Signal => continue,
                 Woken::TimedOut => result = Err(io::Error::from(io::ErrorKind::TimedOut)),
-                Woken::Cancelled => result = Err(cancelled()),
+                Woken::Cancelled if fiber.must_end() => result = Err(cancelled()),
+                // The deadline of a scope around the call.
+                Woken::Cancelled => result = Err(io::Error::from(io::ErrorKind::TimedOut)),
             }
             break;
         }
@@ -223,7 +225,7 @@ impl Worker {
                 result
             }
             // A cancelled fiber must not go on to use what became ready at the same moment.
-            Outcome::Ready if fiber.is_cancelled() && !std::thread::panicking() => Err(cancelled()),
+            Outcome::Ready if fiber.must_end() => Err(cancelled()),
             Outcome::Ready => Ok(()),
             Outcome::Closed => Err(cancelled()),
         }

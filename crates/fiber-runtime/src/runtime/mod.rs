@@ -15,7 +15,9 @@ use std::time::Duration;
 pub use builder::Builder;
 pub use stop::StopReport;
 
-use crate::fiber::{FiberBuilder, JoinHandle, Placement, SpawnOptions, Spawner, spawn_unchecked};
+use crate::fiber::{
+    FiberBuilder, JoinError, JoinHandle, Placement, SpawnOptions, Spawner, cancel, spawn_unchecked,
+};
 use crate::metrics::Metrics;
 use crate::scheduler::port::State;
 use crate::scheduler::shared::{Shared, SharedRef};
@@ -96,13 +98,19 @@ impl Runtime {
     /// Runs `body` as a fiber, waits for it and returns its result. With `use_caller`, and on the thread that built the
     /// runtime, the thread is worker 0 meanwhile; otherwise it sleeps. Called in a fiber, it parks that fiber.
     ///
+    /// If the calling fiber is cancelled, or the deadline of a scope around the call passes, the fiber that runs `body`
+    /// is cancelled; the call ends when that fiber has.
+    ///
     /// # Panics
-    /// With the panic of `body`, or when the fiber is cancelled because the runtime stops.
+    /// With the panic of `body`; when the fiber is cancelled because the runtime stops; in a simulation, whose clock
+    /// cannot wait for threads.
+    #[track_caller]
     pub fn block_on<F, T>(&self, body: F) -> T
     where
         F: FnOnce() -> T + Send,
         T: Send,
     {
+        assert!(!crate::sim::is_simulated(), "Runtime::block_on is called in a simulation");
         let options = SpawnOptions { name: Some("block_on".into()), ..SpawnOptions::default() };
         let result = match self.caller_here() {
             Some(caller) => {
@@ -121,8 +129,12 @@ impl Runtime {
                     spawn_unchecked(&Spawner::Outside(&self.shared), options, Placement::Anywhere, body)
                 };
                 let main = AbortOnUnwind::guard(main);
-                main.wait_uncancelled();
-                main.release().join()
+                let cut_short = main.wait_lent();
+                let result = main.release().join();
+                if cut_short && matches!(result, Err(JoinError::Cancelled)) {
+                    cancel::unwind();
+                }
+                result
             }
         };
         result.unwrap_or_else(|error| error.resume())

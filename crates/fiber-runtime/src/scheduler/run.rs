@@ -132,8 +132,7 @@ impl Worker {
         // SAFETY: as in `resume`.
         let header = unsafe { fiber.as_ref() };
         if self.shared().is_cancelling() {
-            // Relaxed: read by this thread.
-            header.cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+            header.attention.set_cancelled();
         }
         self.counters().started.add(1);
         let stack = self.stacks.borrow_mut().take(header.class);

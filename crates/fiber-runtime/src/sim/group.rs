@@ -113,7 +113,7 @@ impl Group {
             Worker::with_current(|worker| worker.sim().map(|sim| sim.hurry(ids)));
             park::yield_uncancelled();
         }
-        if me.is_some_and(|me| me.is_cancelled()) && !std::thread::panicking() {
+        if me.is_some_and(|me| me.header().must_end()) {
             crate::fiber::cancel::unwind();
         }
     }

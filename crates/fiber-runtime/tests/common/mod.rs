@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
 #![allow(dead_code, reason = "each test file uses its share")]
 
+pub(crate) mod waits;
+
 use std::time::{Duration, Instant};
 
 use fiber_runtime::Runtime;
