@@ -35,6 +35,7 @@ pub mod io_manager;
 mod metrics;
 pub mod net;
 mod panic_hook;
+mod primitive;
 mod reactor;
 mod runtime;
 mod scheduler;

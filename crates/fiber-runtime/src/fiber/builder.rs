@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::header::{Block, Unstarted};
 use super::join::JoinHandle;
-use crate::scheduler::shared::{self, Shared};
+use crate::scheduler::ids;
+use crate::scheduler::shared::Shared;
 use crate::scheduler::worker::Worker;
 use crate::sim::group::GroupCore;
 use crate::stack;
@@ -62,7 +63,7 @@ where
             }
             (worker.shared(), worker.next_fiber_id())
         }
-        Spawner::Outside(shared) => (*shared, shared::next_fiber_id()),
+        Spawner::Outside(shared) => (*shared, ids::next_fiber_id()),
     };
     let class = stack_size.map_or(shared.config().stack_class, stack::class_of);
     let header = Block::allocate(body, id, name, class, group);

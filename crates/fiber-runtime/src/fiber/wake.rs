@@ -28,7 +28,7 @@
 //!
 //! A fiber that has not started has no worker. Signals stay in the word and `start` picks them up.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::primitive::{AtomicU8, Ordering};
 
 /// A set of reasons to wake a fiber.
 ///
@@ -85,7 +85,7 @@ pub(crate) enum Post {
 }
 
 impl WakeWord {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         WakeWord(AtomicU8::new(0))
     }
 

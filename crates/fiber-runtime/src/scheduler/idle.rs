@@ -1,11 +1,10 @@
 //! What a worker does when it has nothing to run: read its mail, steal, sleep.
 
-use crossbeam_deque::Steal;
-
 use super::port::State;
-use super::shared::thread_random;
+use super::random::thread_random;
 use super::worker::Worker;
 use crate::fiber::header::{Header, Phase};
+use crate::primitive::deque::Steal;
 
 /// How often a thief goes round before it gives up.
 const STEAL_ROUNDS: usize = 2;
@@ -77,7 +76,7 @@ impl Worker {
     /// Sleeps in the kernel until an event, a timer or a wake.
     fn sleep(&self, until: &dyn Fn(&Worker) -> bool) {
         let shared = self.shared();
-        #[cfg(test)]
+        #[cfg(all(test, not(fiber_model)))]
         tests::before_park();
         shared.add_idle();
         self.port().park();
@@ -142,4 +141,6 @@ impl Worker {
 }
 
 #[cfg(test)]
+#[cfg(not(fiber_model))]
+#[path = "idle/tests.rs"]
 mod tests;

@@ -5,9 +5,9 @@
 //! wake word sees to that), so one link in the header is enough and nothing is allocated.
 
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::fiber::header::Header;
+use crate::primitive::{AtomicPtr, Ordering};
 
 /// See the module's documentation. Owns one reference to each fiber in it.
 pub(crate) struct Inbox {
@@ -15,7 +15,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Inbox { head: AtomicPtr::new(null_mut()) }
     }
 

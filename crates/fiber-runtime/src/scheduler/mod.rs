@@ -9,12 +9,16 @@
 //! ```
 //!
 //! - [`port`]: the part of a worker that others may touch; [`inbox`]: its queue; [`running`]: who runs there.
-//! - [`shared`]: what the workers of one runtime have in common, and where fibers from outside are placed.
-//! - [`worker`]: a worker's own state; [`ready`]: its queue; [`run`]: its loop; [`idle`]: stealing and sleeping.
+//! - [`shared`]: what the workers of one runtime have in common, and where fibers from outside are placed; [`ids`]: their
+//!   numbers.
+//! - [`worker`]: a worker's own state; [`ready`]: its queue; [`run`]: its loop; [`idle`]: stealing and sleeping, in the
+//!   order that [`random`] gives.
 
 pub(crate) mod idle;
+pub(crate) mod ids;
 pub(crate) mod inbox;
 pub(crate) mod port;
+mod random;
 pub(crate) mod ready;
 pub(crate) mod run;
 pub(crate) mod running;

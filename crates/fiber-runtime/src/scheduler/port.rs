@@ -13,9 +13,7 @@
 //! ```
 //! One of the two sees the other: a wake is not lost, and the eventfd is written only for a sleeper.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -24,6 +22,7 @@ use super::inbox::Inbox;
 use super::running::Running;
 use crate::fiber::header::Header;
 use crate::metrics::Counters;
+use crate::primitive::{AsRawFd, AtomicBool, AtomicPtr, AtomicU8, Ordering, OwnedFd, fence};
 use crate::sync::Spin;
 use crate::sys;
 

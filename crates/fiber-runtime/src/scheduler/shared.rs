@@ -1,20 +1,20 @@
 //! What the workers of one runtime have in common.
 
-use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crossbeam_utils::CachePadded;
 
 use super::port::{Control, Port, State};
+use super::random::thread_random;
 use crate::blocking::Pool;
 use crate::config::Config;
 use crate::fiber::Placement;
 use crate::fiber::header::Unstarted;
 use crate::metrics::{Metrics, WorkerMetrics};
+use crate::primitive::deque::{Injector, Steal, Stealer, Worker};
+use crate::primitive::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::Spin;
 use crate::sys;
 
@@ -303,60 +303,6 @@ impl Shared {
         self.pool.measure(&mut metrics);
         metrics
     }
-}
-
-/// Fiber numbers that a worker takes at a time.
-const ID_BLOCK: u64 = 1024;
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// A number for a fiber spawned by a thread that is no worker.
-pub(crate) fn next_fiber_id() -> u64 {
-    NEXT_ID.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Numbers for a worker to give its fibers: unique in the process, and without an atomic operation for each.
-pub(super) struct IdBlock {
-    next: Cell<u64>,
-    end: Cell<u64>,
-}
-
-impl IdBlock {
-    pub(super) const fn new() -> Self {
-        IdBlock { next: Cell::new(0), end: Cell::new(0) }
-    }
-
-    #[inline]
-    pub(super) fn take(&self) -> u64 {
-        if self.next.get() == self.end.get() {
-            let start = NEXT_ID.fetch_add(ID_BLOCK, Ordering::Relaxed);
-            self.next.set(start);
-            self.end.set(start + ID_BLOCK);
-        }
-        let id = self.next.get();
-        self.next.set(id + 1);
-        id
-    }
-}
-
-/// A cheap random number of the calling thread, for choices that need no quality.
-pub(crate) fn thread_random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = const { Cell::new(0) };
-    }
-    STATE.with(|state| {
-        let mut x = state.get();
-        if x == 0 {
-            // The address differs from thread to thread.
-            x = std::ptr::from_ref(state) as u64 | 1;
-        }
-        // xorshift64
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        state.set(x);
-        x
-    })
 }
 
 /// A shared handle to a runtime's common part.

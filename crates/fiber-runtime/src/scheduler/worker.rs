@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::Worker as Deque;
 use slab::Slab;
 
+use super::ids::IdBlock;
 use super::port::Port;
 use super::ready::ReadyQueue;
-use super::shared::{IdBlock, Shared, SharedRef};
+use super::shared::{Shared, SharedRef};
 use crate::fiber::Placement;
 use crate::fiber::blocks::BlockCache;
 use crate::fiber::header::{Header, Phase, Unstarted};

@@ -1,9 +1,8 @@
 //! A lock for critical sections of a few instructions, which guards the wait queues of everything else in `sync`.
 
-use std::cell::UnsafeCell;
 use std::fmt;
-use std::hint;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::primitive::{AtomicBool, Ordering, UnsafeCell, spin_loop};
 
 /// How often a contender looks again before it gives its processor away. On a machine with one core the holder cannot
 /// make progress while the contender spins, so the number is small.
@@ -42,7 +41,14 @@ impl Drop for Unlock<'_> {
 
 impl<T> Spin<T> {
     /// A lock around `value`, not held.
+    #[cfg(not(fiber_model))]
     pub const fn new(value: T) -> Self {
+        Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// A lock around `value`, not held. (What a model is made of cannot be made in a constant.)
+    #[cfg(fiber_model)]
+    pub fn new(value: T) -> Self {
         Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
@@ -80,7 +86,7 @@ impl<T: ?Sized> Spin<T> {
             while self.locked.load(Ordering::Relaxed) {
                 if spins < SPINS_BEFORE_YIELD {
                     spins += 1;
-                    hint::spin_loop();
+                    spin_loop();
                 } else {
                     // The raw call: the hooked `sched_yield` would switch fibers.
                     crate::sys::sched_yield();

@@ -17,13 +17,12 @@
 //! the lock first, and the owner of the queue is told whether the notification had already arrived, so that it can
 //! pass it on.
 
-use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::Spin;
 use crate::fiber::cancel;
+use crate::primitive::{AtomicBool, Ordering, UnsafeCell};
 use crate::waiter::{self, Waiter, Woken};
 
 /// Handles gathered under a lock, to be woken once it is released.

@@ -1,0 +1,48 @@
+//! What the shipped files lean on, reduced to what a model needs of it.
+
+pub(crate) mod blocking;
+pub(crate) mod deque;
+pub(crate) mod eventfd;
+pub(crate) mod fiber;
+pub(crate) mod scheduler;
+pub(crate) mod sync;
+pub(crate) mod waiter;
+
+pub(crate) mod config {
+    //! Settings.
+
+    /// The settings that `scheduler/shared.rs` asks for.
+    #[derive(Clone, Default)]
+    pub(crate) struct Config {
+        pub(crate) workers: usize,
+        pub(crate) use_caller: bool,
+    }
+}
+
+pub(crate) mod sys {
+    //! The kernel.
+
+    use std::io;
+
+    pub(crate) use super::eventfd::{eventfd, eventfd_signal, wait_for_signal};
+
+    pub(crate) fn sched_yield() {
+        loom::thread::yield_now();
+    }
+
+    pub(crate) fn membarrier() -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+pub(crate) mod time {
+    //! A clock that stands still.
+
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    pub(crate) fn now() -> Instant {
+        static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+        *NOW
+    }
+}

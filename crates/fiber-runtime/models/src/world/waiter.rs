@@ -1,0 +1,59 @@
+//! `crate::waiter`: whoever waits is a thread of loom's. A wait may be made to end by deadline or by cancellation.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use loom::thread::Thread;
+
+/// Somebody who waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiter(Thread);
+
+impl PartialEq for Waiter {
+    fn eq(&self, other: &Waiter) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+/// As the shipped one.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Woken {
+    Signal,
+    TimedOut,
+    Cancelled,
+}
+
+impl Waiter {
+    pub(crate) fn current() -> Waiter {
+        Waiter(loom::thread::current())
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.unpark();
+    }
+}
+
+loom::thread_local! {
+    /// Whether the calling thread's waits end as those of a cancelled fiber.
+    static CANCELLED: Cell<bool> = Cell::new(false);
+}
+
+/// The calling thread is a fiber that is cancelled while it waits.
+pub(crate) fn cancel_current() {
+    CANCELLED.with(|cancelled| cancelled.set(true));
+}
+
+/// Waits for a wake. One with a deadline ends at a moment of loom's choice; a cancelled fiber's likewise.
+pub(crate) fn wait(_label: &'static str, deadline: Option<Instant>) -> Woken {
+    if CANCELLED.with(Cell::get) {
+        loom::thread::yield_now();
+        return Woken::Cancelled;
+    }
+    if deadline.is_some() {
+        loom::thread::yield_now();
+        return Woken::TimedOut;
+    }
+    loom::thread::park();
+    Woken::Signal
+}
