@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use super::Spin;
 use super::wait::{Enter, WaitList, Waited, wait};
@@ -76,9 +77,15 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         if self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_contended();
+            self.lock_contended(None);
         }
         self.guard()
+    }
+
+    /// Waits for the lock until `deadline` and takes it.
+    pub fn lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, T>> {
+        let free = self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        (free || self.lock_contended(Some(deadline))).then(|| self.guard())
     }
 
     /// Takes the lock if nobody holds it.
@@ -102,8 +109,9 @@ impl<T: ?Sized> Mutex<T> {
         MutexGuard { mutex: self, value: PhantomData }
     }
 
+    /// False if the deadline passed first.
     #[cold]
-    fn lock_contended(&self) {
+    fn lock_contended(&self, deadline: Option<Instant>) -> bool {
         let mut passed_over = false;
         loop {
             let turn = Turn { passed_over, handed_over: false };
@@ -111,7 +119,7 @@ impl<T: ?Sized> Mutex<T> {
                 (&self.queue, |queue| queue),
                 "mutex",
                 turn,
-                None,
+                deadline,
                 |_, _| match self.take_or_announce() {
                     true => Enter::Ready(()),
                     false if passed_over => Enter::Front,
@@ -128,9 +136,10 @@ impl<T: ?Sized> Mutex<T> {
                 },
             );
             match waited {
-                Waited::Ready(()) => return,
-                Waited::Notified(turn) if turn.handed_over => return,
-                Waited::Notified(_) | Waited::TimedOut(_) => passed_over = true,
+                Waited::Ready(()) => return true,
+                Waited::Notified(turn) if turn.handed_over => return true,
+                Waited::Notified(_) => passed_over = true,
+                Waited::TimedOut(_) => return false,
             }
         }
     }

@@ -4,6 +4,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::time::Instant;
 
 use super::Spin;
 use super::wait::{Enter, WaitList, Waited, Wakes, wait};
@@ -89,24 +90,34 @@ impl<T> RwLock<T> {
 impl<T: ?Sized> RwLock<T> {
     /// Waits until nobody writes, and shares the value.
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.take(Kind::Read);
+        self.take(Kind::Read, None);
         RwLockReadGuard { lock: self, value: PhantomData }
+    }
+
+    /// As [`RwLock::read`], at most until `deadline`.
+    pub fn read_until(&self, deadline: Instant) -> Option<RwLockReadGuard<'_, T>> {
+        self.take(Kind::Read, Some(deadline)).then(|| RwLockReadGuard { lock: self, value: PhantomData })
     }
 
     /// Waits until nobody else reads or writes, and takes the value.
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.take(Kind::Write);
+        self.take(Kind::Write, None);
         RwLockWriteGuard { lock: self, value: PhantomData }
+    }
+
+    /// As [`RwLock::write`], at most until `deadline`.
+    pub fn write_until(&self, deadline: Instant) -> Option<RwLockWriteGuard<'_, T>> {
+        self.take(Kind::Write, Some(deadline)).then(|| RwLockWriteGuard { lock: self, value: PhantomData })
     }
 
     /// Shares the value if nobody writes or waits to write.
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
-        self.try_take(Kind::Read).then_some(RwLockReadGuard { lock: self, value: PhantomData })
+        self.try_take(Kind::Read).then(|| RwLockReadGuard { lock: self, value: PhantomData })
     }
 
     /// Takes the value if nobody reads, writes or waits.
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-        self.try_take(Kind::Write).then_some(RwLockWriteGuard { lock: self, value: PhantomData })
+        self.try_take(Kind::Write).then(|| RwLockWriteGuard { lock: self, value: PhantomData })
     }
 
     /// The value itself, borrowed; the exclusive borrow shows that nobody holds the lock.
@@ -118,12 +129,13 @@ impl<T: ?Sized> RwLock<T> {
         self.state.lock(|state| state.waiters.is_empty() && state.take(kind))
     }
 
-    fn take(&self, kind: Kind) {
+    /// False if the deadline passed first.
+    fn take(&self, kind: Kind, deadline: Option<Instant>) -> bool {
         let waited = wait(
             (&self.state, |state| &mut state.waiters),
             "rwlock",
             kind,
-            None,
+            deadline,
             |state, _| match state.waiters.is_empty() && state.take(kind) {
                 true => Enter::Ready(()),
                 false => Enter::Back,
@@ -137,7 +149,7 @@ impl<T: ?Sized> RwLock<T> {
                 state.admit(wakes);
             },
         );
-        debug_assert!(!matches!(waited, Waited::TimedOut(_)), "a lock without a deadline was granted");
+        !matches!(waited, Waited::TimedOut(_))
     }
 
     fn give_back(&self, kind: Kind) {

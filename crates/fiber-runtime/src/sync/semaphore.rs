@@ -71,7 +71,12 @@ impl Semaphore {
 
     /// Waits for one permit until `deadline`.
     pub fn acquire_until(&self, deadline: Instant) -> Option<Permit<'_>> {
-        self.take(1, Some(deadline)).then(|| Permit { semaphore: self, count: 1 })
+        self.acquire_many_until(1, deadline)
+    }
+
+    /// Waits for `count` permits at once until `deadline`.
+    pub fn acquire_many_until(&self, count: usize, deadline: Instant) -> Option<Permit<'_>> {
+        self.take(count, Some(deadline)).then(|| Permit { semaphore: self, count })
     }
 
     /// Takes a permit if one is free and nobody waits for it.
@@ -86,14 +91,33 @@ impl Semaphore {
 
     /// As [`Semaphore::acquire`], with a permit that may move into another fiber.
     pub fn acquire_owned(self: &Arc<Self>) -> OwnedPermit {
-        let taken = self.take(1, None);
-        debug_assert!(taken, "a wait without a deadline ends with the permit");
-        OwnedPermit { semaphore: Arc::clone(self), count: 1 }
+        self.acquire_many_owned(1)
+    }
+
+    /// As [`Semaphore::acquire_many`], with permits that may move into another fiber.
+    pub fn acquire_many_owned(self: &Arc<Self>, count: usize) -> OwnedPermit {
+        let taken = self.take(count, None);
+        debug_assert!(taken, "a wait without a deadline ends with the permits");
+        OwnedPermit { semaphore: Arc::clone(self), count }
+    }
+
+    /// As [`Semaphore::acquire_many_owned`], at most until `deadline`.
+    pub fn acquire_many_owned_until(
+        self: &Arc<Self>,
+        count: usize,
+        deadline: Instant,
+    ) -> Option<OwnedPermit> {
+        self.take(count, Some(deadline)).then(|| OwnedPermit { semaphore: Arc::clone(self), count })
     }
 
     /// As [`Semaphore::try_acquire`], with a permit that may move into another fiber.
     pub fn try_acquire_owned(self: &Arc<Self>) -> Option<OwnedPermit> {
-        self.state.lock(|state| state.take(1)).then(|| OwnedPermit { semaphore: Arc::clone(self), count: 1 })
+        self.try_acquire_many_owned(1)
+    }
+
+    /// As [`Semaphore::try_acquire_many`], with permits that may move into another fiber.
+    pub fn try_acquire_many_owned(self: &Arc<Self>, count: usize) -> Option<OwnedPermit> {
+        self.state.lock(|state| state.take(count)).then(|| OwnedPermit { semaphore: Arc::clone(self), count })
     }
 
     /// Adds permits: those of a [`Permit::keep`], or new ones.
@@ -157,8 +181,8 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// A permit that owns its share of the [`Semaphore`], given back on drop.
-#[must_use = "the permit is given back at once if this is not kept"]
+/// Permits that own their share of the [`Semaphore`], given back on drop.
+#[must_use = "the permits are given back at once if this is not kept"]
 #[derive(Debug)]
 pub struct OwnedPermit {
     semaphore: Arc<Semaphore>,
