@@ -1,0 +1,2 @@
+//! The bar for network runtimes.
+fn main() {}
