@@ -4,11 +4,13 @@
 //! until the condition holds. `wait` may return early (a stale wake), never late: a wake that comes before it is kept.
 //! It is separate from the user's `park` token, so a lock inside a library does not swallow somebody's `unpark`.
 
+use std::ptr::NonNull;
 use std::thread::Thread;
 use std::time::Instant;
 
 use crate::fiber::Fiber;
 use crate::fiber::deadline as limit;
+use crate::fiber::header::{Header, handle};
 use crate::fiber::park;
 use crate::fiber::wake::Signals;
 use crate::scheduler::worker::Worker;
@@ -28,6 +30,47 @@ impl PartialEq for Waiter {
             (Waiter::Fiber(one), Waiter::Fiber(other)) => one == other,
             (Waiter::Thread(one), Waiter::Thread(other)) => one.id() == other.id(),
             (Waiter::Fiber(_), Waiter::Thread(_)) | (Waiter::Thread(_), Waiter::Fiber(_)) => false,
+        }
+    }
+}
+
+/// A fiber or thread that stands in a queue, as its node there knows it: uncounted, because whoever stands in a queue
+/// is alive until it is taken out. Standing and being woken on one worker then costs no atomic operation.
+#[derive(Debug)]
+pub(crate) enum Sleeper {
+    /// A fiber in [`wait`], or about to be.
+    Fiber(NonNull<Header>),
+    /// A plain thread in [`wait`], or about to be.
+    Thread(Thread),
+}
+
+impl Sleeper {
+    /// The calling fiber, or the calling thread when it is not in one.
+    #[inline(always)]
+    pub(crate) fn current() -> Sleeper {
+        match Worker::with_current_fiber(|_, fiber| NonNull::from(fiber)) {
+            Some(fiber) => Sleeper::Fiber(fiber),
+            None => Sleeper::Thread(std::thread::current()),
+        }
+    }
+
+    /// Wakes a fiber of the calling worker. For anybody else, gives the handle to wake it with once no lock is held.
+    ///
+    /// # Safety
+    /// The sleeper's wait has not returned, and cannot before the caller lets it: its node has not been told yet, and
+    /// the lock of its queue is held.
+    #[inline(always)]
+    pub(crate) unsafe fn wake_or_handle(self) -> Option<Waiter> {
+        match self {
+            Sleeper::Fiber(fiber) => {
+                // SAFETY: the caller's promise: the fiber has not ended.
+                if unsafe { Fiber::wake_if_local(fiber) } {
+                    return None;
+                }
+                // SAFETY: as above.
+                Some(Waiter::Fiber(unsafe { handle(fiber) }))
+            }
+            Sleeper::Thread(thread) => Some(Waiter::Thread(thread)),
         }
     }
 }
@@ -69,7 +112,7 @@ impl Waiter {
 ///
 /// Never unwinds. A fiber that is unwinding (its destructors wait for something) blocks its thread for real instead of
 /// switching, because std counts panics per thread.
-#[inline]
+#[inline(always)]
 pub(crate) fn wait(label: &'static str, deadline: Option<Instant>) -> Woken {
     match Worker::with_current_fiber(|worker, fiber| {
         park::wait(worker, fiber, Signals::EVENT, label, deadline)

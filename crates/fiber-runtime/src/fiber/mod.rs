@@ -107,20 +107,39 @@ impl Fiber {
 
     #[inline]
     fn signal(&self, signals: Signals) {
-        let header = self.header();
-        // Relaxed: `home` is written once, by its worker on its thread. If that is us we read our own write; if we
-        // read anything else we go the long way, which orders it.
-        let home = header.home.load(Ordering::Relaxed);
-        let local = Worker::with_current(|worker| {
-            let local = std::ptr::eq(worker.port(), home);
-            if local {
-                worker.deliver(self.header, signals);
-            }
-            local
-        });
-        if local != Some(true) {
+        // SAFETY: this handle's reference keeps the block alive.
+        if !unsafe { Self::signal_if_local(self.header, signals) } {
             self.post(signals);
         }
+    }
+
+    /// As [`Fiber::wake`], if the calling worker is the fiber's; else false, and nothing happens.
+    ///
+    /// # Safety
+    /// The header is alive.
+    #[inline(always)]
+    pub(crate) unsafe fn wake_if_local(header: NonNull<Header>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { Self::signal_if_local(header, Signals::EVENT) }
+    }
+
+    /// # Safety
+    /// The header is alive.
+    #[inline(always)]
+    unsafe fn signal_if_local(header: NonNull<Header>, signals: Signals) -> bool {
+        // Relaxed: `home` is written once, by its worker on its thread. If that is us we read our own write; if we
+        // read anything else we go the long way, which orders it.
+        // SAFETY: the caller's promise.
+        let home = unsafe { header.as_ref() }.home.load(Ordering::Relaxed);
+        // A pointer comes out of the closure, which is small enough to be inlined wherever this is.
+        let local =
+            Worker::with_current(|worker| std::ptr::eq(worker.port(), home).then_some(NonNull::from(worker)));
+        if let Some(Some(worker)) = local {
+            // SAFETY: the worker this thread drives, and no other code ran since it was asked for.
+            unsafe { worker.as_ref() }.deliver(header, signals);
+            return true;
+        }
+        false
     }
 
     #[cold]

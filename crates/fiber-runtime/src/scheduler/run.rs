@@ -112,17 +112,15 @@ impl Worker {
     /// the stack of the next, whose header was fetched a resume ago.
     #[inline(always)]
     fn prefetch(&self) {
-        if let Some(later) = self.ready.peek(FETCH_HEADER) {
-            fetch(later.as_ptr().cast_const().cast());
-            if let Some(sooner) = self.ready.peek(FETCH_STACK) {
-                // SAFETY: the queue owns a reference to each of its fibers.
-                let sooner = unsafe { sooner.as_ref() };
-                let stack = sooner.resume_at.get();
-                fetch(stack);
-                fetch(stack.wrapping_add(64));
-                fetch(sooner.yielder.get().cast());
-            }
-        }
+        let Some(later) = self.ready.peek(FETCH_HEADER) else { return };
+        fetch(later.as_ptr().cast_const().cast());
+        let sooner = self.ready.peek(FETCH_STACK).expect("the queue is longer than that");
+        // SAFETY: the queue owns a reference to each of its fibers.
+        let sooner = unsafe { sooner.as_ref() };
+        let stack = sooner.resume_at.get();
+        fetch(stack);
+        fetch(stack.wrapping_add(64));
+        fetch(sooner.yielder.get().cast());
     }
 
     /// Binds an un-started fiber to this worker and gives it a stack. False: there is none, and the fiber has ended.

@@ -15,14 +15,14 @@
 //! ```
 //!
 //! A sender that finds the queue full waits with its value, and the receiver that makes room moves the value into the
-//! queue itself: nobody can take the room in between, and whole batches flow with one wake-up. Values that were
-//! accepted are delivered, in the order in which each sender sent them, even after the last sender is gone. When the
+//! queue itself: nobody can take the room in between, and whole batches flow with one wake-up. Likewise a receiver that
+//! waits is handed its value: it comes back from its wait with it, and needs no second look. Values that were accepted are delivered, in the order in which each sender sent them, even after the last sender is gone. When the
 //! last receiver goes, what is queued is dropped and senders get their values back.
 //!
 //! # Several receivers
 //! Both ends can be cloned: a value goes to one receiver, and work is shared out by whoever is free. Waiting receivers
-//! are woken in order of arrival. A newcomer may take the value before the woken one comes, but only once: next time a
-//! value is kept for it. A receiver that is cancelled or leaves passes on what it was woken for.
+//! are served in order of arrival. A receiver that is cancelled with a value in its hand puts it back where it was,
+//! for whoever receives next; a receiver that was told before that the channel is closed does not look again.
 //!
 //! ```
 //! use fiber_runtime::sync::channel;
@@ -51,7 +51,7 @@ use std::time::Instant;
 use super::Spin;
 use super::wait::{Enter, WaitList, Waited, Wakes, wait};
 use queue::Queue;
-use state::{Offer, State, Turn};
+use state::{Offer, State, Want};
 
 pub use errors::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 
@@ -105,6 +105,7 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// The receivers are gone; the value comes back.
+    #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         self.send_deadline(value, None).map_err(|refused| match refused {
             SendTimeoutError::Closed(value) | SendTimeoutError::Timeout(value) => SendError(value),
@@ -123,6 +124,7 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// There is no room or no receiver; the value comes back.
+    #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         let woken = self.shared.lock(|state| {
             if state.closed {
@@ -159,12 +161,17 @@ impl<T> Sender<T> {
         self.shared.lock(|state| state.capacity)
     }
 
+    #[inline]
     fn send_deadline(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        let value = match self.try_send(value) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Closed(value)) => return Err(SendTimeoutError::Closed(value)),
-            Err(TrySendError::Full(value)) => value,
-        };
+        match self.try_send(value) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(value)) => Err(SendTimeoutError::Closed(value)),
+            Err(TrySendError::Full(value)) => self.send_when_room(value, deadline),
+        }
+    }
+
+    #[cold]
+    fn send_when_room(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
         let mut woken = None;
         let waited = wait(
             (&self.shared, |state| &mut state.sending),
@@ -203,6 +210,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// All senders are gone and everything they sent was received.
+    // Inlined wherever it is called: see `fiber::park`.
+    #[inline(always)]
     pub fn recv(&self) -> Result<T, RecvError> {
         let mut received = None;
         let received_one = self.recv_deadline(1, None, |value| received = Some(value));
@@ -226,7 +235,7 @@ impl<T> Receiver<T> {
     /// There is none now, or there will never be.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         let mut received = None;
-        match self.try_take(1, false, |value| received = Some(value)) {
+        match self.try_take(1, |value| received = Some(value)) {
             Some(0) => Err(TryRecvError::Closed),
             Some(_) => Ok(received.expect("a successful receive has a value")),
             None => Err(TryRecvError::Empty),
@@ -257,7 +266,7 @@ impl<T> Receiver<T> {
 
     /// Takes what is there now, `max` at most, and appends it to `out`. Zero if there is nothing.
     pub fn try_recv_many(&self, out: &mut Vec<T>, max: usize) -> usize {
-        self.try_take(max, false, |value| out.push(value)).unwrap_or(0)
+        self.try_take(max, |value| out.push(value)).unwrap_or(0)
     }
 
     /// Receives until the channel is closed and drained, waiting for each value.
@@ -288,12 +297,10 @@ impl<T> Receiver<T> {
     }
 
     /// `Some(0)` if nothing will ever come, `None` if nothing is there now.
-    fn try_take(&self, max: usize, promised: bool, out: impl FnMut(T)) -> Option<usize> {
+    #[inline]
+    fn try_take(&self, max: usize, out: impl FnMut(T)) -> Option<usize> {
         let mut wakes = Wakes::new();
         let taken = self.shared.lock(|state| {
-            if promised {
-                state.promised -= 1;
-            }
             if state.available() == 0 {
                 return state.is_drained().then_some(0);
             }
@@ -303,6 +310,7 @@ impl<T> Receiver<T> {
         taken
     }
 
+    #[inline(always)]
     fn recv_deadline(
         &self,
         max: usize,
@@ -312,35 +320,38 @@ impl<T> Receiver<T> {
         if max == 0 {
             return Ok(0);
         }
-        let mut turn = Turn::default();
         loop {
-            match self.try_take(max, turn.promised, &mut out) {
-                Some(0) => return Err(RecvTimeoutError::Closed),
-                Some(count) => return Ok(count),
-                None => turn.promised = false,
-            }
+            let mut wakes = Wakes::new();
             let waited = wait(
                 (&self.shared, |state| &mut state.receiving),
                 "channel: value",
-                turn,
+                Want::Value,
                 deadline,
-                |state, turn| match turn.passed_over {
-                    _ if state.available() > 0 || state.is_drained() => Enter::Ready(()),
-                    true => Enter::Front,
-                    false => Enter::Back,
+                |state, _| {
+                    if state.available() > 0 {
+                        return Enter::Ready(Some(state.take(max, &mut wakes, &mut out)));
+                    }
+                    if state.is_drained() { Enter::Ready(None) } else { Enter::Back }
                 },
                 || {},
-                |state, notified, turn, wakes| {
+                |state, notified, want, wakes| {
                     if notified {
-                        state.pass_on(*turn, wakes);
+                        state.pass_on(want, wakes);
                     }
                 },
             );
-            match waited {
-                Waited::Ready(()) => {}
-                Waited::Notified(notified) => turn = Turn { passed_over: true, ..notified },
-                Waited::TimedOut(_) => return Err(RecvTimeoutError::Timeout),
-            }
+            wakes.wake();
+            return match waited {
+                Waited::Ready(Some(count)) => Ok(count),
+                Waited::Notified(Want::Handed(value)) => {
+                    out(value);
+                    Ok(1 + if max > 1 { self.try_take(max - 1, out).unwrap_or(0) } else { 0 })
+                }
+                Waited::Ready(None) => Err(RecvTimeoutError::Closed),
+                Waited::TimedOut(_) => Err(RecvTimeoutError::Timeout),
+                // The senders are gone or refused. What is still queued is promised, but may become free.
+                Waited::Notified(_) => continue,
+            };
         }
     }
 }

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::Spin;
-use super::wait::{Enter, WaitList, Waited, wait};
-use crate::waiter::Waiter;
+use super::wait::{Enter, WaitList, Waited, Wakeup, wait};
 
 const LOCKED: u32 = 1;
 /// Somebody is queued, so the holder must take the slow way out. Changed only under the queue's lock.
@@ -179,7 +178,7 @@ impl<T: ?Sized> Mutex<T> {
     /// otherwise frees it and wakes the first waiter to try for it.
     ///
     /// Plain stores suffice: while `LOCKED` is set, only the holder and those with the queue's lock change the word.
-    fn release(&self, queue: &mut WaitList<Turn>) -> Option<Waiter> {
+    fn release(&self, queue: &mut WaitList<Turn>) -> Option<Wakeup> {
         let held = match queue.front() {
             Some(turn) if turn.passed_over => {
                 turn.handed_over = true;
@@ -196,7 +195,7 @@ impl<T: ?Sized> Mutex<T> {
 
     /// Under the queue's lock: gives the turn to try for the lock to the next in line. If somebody holds the lock,
     /// releasing it will do that.
-    fn wake_next(&self, queue: &mut WaitList<Turn>) -> Option<Waiter> {
+    fn wake_next(&self, queue: &mut WaitList<Turn>) -> Option<Wakeup> {
         if self.word.load(Ordering::Relaxed) & LOCKED != 0 {
             return None;
         }

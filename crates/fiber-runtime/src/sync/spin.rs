@@ -60,6 +60,7 @@ impl<T> Spin<T> {
 
 impl<T: ?Sized> Spin<T> {
     /// Runs `critical` with the value, alone.
+    #[inline(always)]
     pub fn lock<R>(&self, critical: impl FnOnce(&mut T) -> R) -> R {
         let _unlock = self.acquire();
         // SAFETY: `acquire` returned, so this thread alone holds the lock until `_unlock` drops.

@@ -6,13 +6,15 @@
 //! ```text
 //!   waiter                                      waker
 //!   lock { look; not yet: link the node }
-//!                                               lock { unlink the node, take its handle,
+//!                                               lock { unlink the node; its fiber is of this
+//!                                                      worker: wake it, else take a handle;
 //!   wait                                               set its flag: the last touch }
-//!   flag set: the node is ours again            wake the handle
+//!   flag set: the node is ours again            wake the handle, if there is one
 //!   flag not set: a stray wake, wait again
 //! ```
 //!
-//! A wake between the linking and the wait is kept ([`crate::waiter`]). A wait ends in one of three ways: it is
+//! A fiber of the waker's own worker is woken under the lock: that puts it into the ready queue and no more, and saves
+//! counting a reference. A wake between the linking and the wait is kept ([`crate::waiter`]). A wait ends in one of three ways: it is
 //! notified; its deadline passes; or its fiber is cancelled and unwinds. In the latter two the node is unlinked under
 //! the lock first, and the owner of the queue is told whether the notification had already arrived, so that it can
 //! pass it on.
@@ -23,34 +25,59 @@ use std::time::Instant;
 use super::Spin;
 use crate::fiber::cancel;
 use crate::primitive::{AtomicBool, Ordering, UnsafeCell};
-use crate::waiter::{self, Waiter, Woken};
+use crate::waiter::{self, Sleeper, Waiter, Woken};
 
-/// Handles gathered under a lock, to be woken once it is released.
+/// What is left to do for those notified under a lock, once it is released.
+#[must_use = "a notified waiter may have to be woken"]
+pub(super) struct Wakeup(Option<Waiter>);
+
+impl Wakeup {
+    #[inline(always)]
+    pub(super) fn wake(self) {
+        if let Some(who) = self.0 {
+            who.wake();
+        }
+    }
+}
+
+/// Several of those. Usually none is left to do, so an empty one is cheap to make and to drop.
 pub(super) struct Wakes {
-    inline: [Option<Waiter>; Self::INLINE],
-    len: usize,
-    more: Vec<Waiter>,
+    first: Option<Waiter>,
+    #[expect(clippy::box_collection, reason = "one word, not three, in every operation that wakes nobody")]
+    more: Option<Box<Vec<Waiter>>>,
 }
 
 impl Wakes {
-    const INLINE: usize = 4;
-
+    #[inline(always)]
     pub(super) fn new() -> Self {
-        Self { inline: [const { None }; Self::INLINE], len: 0, more: Vec::new() }
+        Self { first: None, more: None }
     }
 
-    pub(super) fn push(&mut self, who: Option<Waiter>) {
-        let Some(who) = who else { return };
-        if self.len < Self::INLINE {
-            self.inline[self.len] = Some(who);
-        } else {
-            self.more.push(who);
+    #[inline(always)]
+    pub(super) fn push(&mut self, wakeup: Option<Wakeup>) {
+        if let Some(Wakeup(Some(who))) = wakeup {
+            self.push_handle(who);
         }
-        self.len += 1;
     }
 
+    #[cold]
+    fn push_handle(&mut self, who: Waiter) {
+        match self.first {
+            None => self.first = Some(who),
+            Some(_) => self.more.get_or_insert_default().push(who),
+        }
+    }
+
+    #[inline(always)]
     pub(super) fn wake(self) {
-        for who in self.inline.into_iter().flatten().chain(self.more) {
+        if self.first.is_some() {
+            self.wake_handles();
+        }
+    }
+
+    #[cold]
+    fn wake_handles(self) {
+        for who in self.first.into_iter().chain(self.more.into_iter().flat_map(|more| *more)) {
             who.wake();
         }
     }
@@ -80,7 +107,7 @@ struct Slot<P> {
     prev: *const Node<P>,
     next: *const Node<P>,
     linked: bool,
-    who: Option<Waiter>,
+    who: Option<Sleeper>,
     payload: P,
 }
 
@@ -102,19 +129,22 @@ impl<P> WaitList<P> {
         Some(unsafe { &mut (*(*self.head).slot.get()).payload })
     }
 
-    /// Unlinks the first waiter and sets its flag. The caller unparks the handle once the lock is released.
-    pub(super) fn notify_front(&mut self) -> Option<Waiter> {
+    /// Unlinks the first waiter and sets its flag. The caller finishes the wake-up once the lock is released.
+    #[inline(always)]
+    pub(super) fn notify_front(&mut self) -> Option<Wakeup> {
         if self.head.is_null() {
             return None;
         }
         let node = self.head;
-        // SAFETY: a linked node is alive, and stays so until `notified` is set, which is the last access here.
+        // SAFETY: a linked node is alive, and stays so until `notified` is set, which is the last access here; its
+        // waiter does not return from `wait` before that, or before it gets the lock the caller holds.
         unsafe {
             self.unlink(&*node);
             let who = (*(*node).slot.get()).who.take();
+            let wakeup = Wakeup(who.and_then(|who| who.wake_or_handle()));
             // Pairs with the acquiring load in `Node::is_notified`.
             (*node).notified.store(true, Ordering::Release);
-            who
+            Some(wakeup)
         }
     }
 
@@ -127,6 +157,7 @@ impl<P> WaitList<P> {
 
     /// # Safety
     /// The node is not linked anywhere and stays where it is, alive, until it is unlinked.
+    #[inline(always)]
     unsafe fn link(&mut self, node: &Node<P>, at_front: bool) {
         // SAFETY: neighbours are linked and thus alive; slots are touched under the owner's lock, which the exclusive
         // borrow of the list stands for; no two of these references are to the same slot.
@@ -154,6 +185,7 @@ impl<P> WaitList<P> {
 
     /// # Safety
     /// The node is linked in this list.
+    #[inline(always)]
     unsafe fn unlink(&mut self, node: &Node<P>) {
         // SAFETY: as in `link`.
         unsafe {
@@ -215,6 +247,9 @@ pub(super) type ListOf<S, P> = fn(&mut S) -> &mut WaitList<P>;
 /// - `before_wait` runs once the waiter is queued and the lock released.
 /// - `abandoned` runs under the lock when the waiter leaves without what it came for, by deadline or by cancellation.
 ///   Its flag says that the notification had arrived (only by cancellation) and must be passed on.
+///
+/// Inlined, as everything between a fiber's call and the switch: see `park::suspend`.
+#[inline(always)]
 pub(super) fn wait<S, P, R>(
     (lock, list): (&Spin<S>, ListOf<S, P>),
     label: &'static str,
@@ -234,7 +269,7 @@ pub(super) fn wait<S, P, R>(
             Enter::Front => true,
             Enter::Back => false,
         };
-        let who = Waiter::current();
+        let who = Sleeper::current();
         // SAFETY: as above for the slot; `node` stays in this frame, which is not left before it is unlinked: from
         // here on nothing unwinds until `cancel::unwind` below.
         unsafe {
@@ -254,20 +289,7 @@ pub(super) fn wait<S, P, R>(
     }
     let mut notified = node.is_notified();
     if ended == Woken::Cancelled || !notified {
-        let mut wakes = Wakes::new();
-        lock.lock(|state| {
-            notified = node.is_notified();
-            if notified && ended != Woken::Cancelled {
-                return;
-            }
-            if !notified {
-                // SAFETY: the node was linked in this list, and only a notification unlinks it.
-                unsafe { list(state).unlink(&node) };
-            }
-            // SAFETY: the node is out of the list, so its payload is ours alone.
-            abandoned(state, notified, unsafe { &mut (*node.slot.get()).payload }, &mut wakes);
-        });
-        wakes.wake();
+        notified = leave(lock, list, &node, ended, abandoned);
     }
     let payload = node.slot.into_inner().payload;
     if ended == Woken::Cancelled {
@@ -275,4 +297,32 @@ pub(super) fn wait<S, P, R>(
         cancel::unwind();
     }
     if notified { Waited::Notified(payload) } else { Waited::TimedOut(payload) }
+}
+
+/// The waiter's deadline has passed, or its fiber was cancelled: takes it out of the list, or finds that a notification
+/// came first (true).
+#[cold]
+fn leave<S, P>(
+    lock: &Spin<S>,
+    list: ListOf<S, P>,
+    node: &Node<P>,
+    ended: Woken,
+    abandoned: impl FnOnce(&mut S, bool, &mut P, &mut Wakes),
+) -> bool {
+    let mut wakes = Wakes::new();
+    let notified = lock.lock(|state| {
+        let notified = node.is_notified();
+        if notified && ended != Woken::Cancelled {
+            return true;
+        }
+        if !notified {
+            // SAFETY: the node was linked in this list, and only a notification unlinks it.
+            unsafe { list(state).unlink(node) };
+        }
+        // SAFETY: the node is out of the list, so its payload is ours alone.
+        abandoned(state, notified, unsafe { &mut (*node.slot.get()).payload }, &mut wakes);
+        notified
+    });
+    wakes.wake();
+    notified
 }

@@ -12,7 +12,7 @@ const CHUNK: usize = 256;
 ///
 /// # Invariants
 /// `front` holds the oldest values and is empty only if everything is. Chunks of `rest` are not empty, and all but the
-/// last are full.
+/// last are full; `front` holds more than a chunk if values were put back.
 pub(super) struct Queue<T> {
     front: VecDeque<T>,
     rest: VecDeque<VecDeque<T>>,
@@ -49,6 +49,13 @@ impl<T> Queue<T> {
         } else {
             self.push_behind(value);
         }
+        self.len += 1;
+    }
+
+    /// Puts back what was taken last.
+    #[cold]
+    pub(super) fn push_front(&mut self, value: T) {
+        self.front.push_front(value);
         self.len += 1;
     }
 

@@ -1,12 +1,11 @@
 //! What a channel is under its lock: the values, who waits, and who is told what.
 
 use super::queue::Queue;
-use crate::sync::wait::{WaitList, Wakes};
-use crate::waiter::Waiter;
+use crate::sync::wait::{WaitList, Wakes, Wakeup};
 
 /// # Invariants
 /// Senders wait only while the queue is full, receivers only while nothing is there that is not promised. If receivers
-/// wait, every value in the queue was announced to one that is on its way.
+/// wait, every value in the queue was announced to one that is on its way. A value that is handed over is in no queue.
 pub(super) struct State<T> {
     pub(super) queue: Queue<T>,
     pub(super) capacity: usize,
@@ -19,7 +18,7 @@ pub(super) struct State<T> {
     /// How much room is kept for senders that were granted it and are on their way with their values.
     pub(super) granted: usize,
     pub(super) sending: WaitList<Offer<T>>,
-    pub(super) receiving: WaitList<Turn>,
+    pub(super) receiving: WaitList<Want<T>>,
 }
 
 /// What a waiting sender has in the queue. A sender that is notified before its offer was accepted was refused.
@@ -33,7 +32,18 @@ pub(super) enum Offer<T> {
     Accepted,
 }
 
-/// A waiting receiver's standing.
+/// What a waiting receiver has in the queue.
+pub(super) enum Want<T> {
+    /// The next value, which whoever has one hands over.
+    Value,
+    /// Here it is.
+    Handed(T),
+    /// The news that a value is there. It stays in the queue, for the receiver may yet do something else (`select!`).
+    #[expect(dead_code, reason = "the want of `select!`, which follows")]
+    News(Turn),
+}
+
+/// The standing of a receiver that waits for news.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Turn {
     /// It was woken before and came too late: a newcomer had taken the value.
@@ -60,26 +70,34 @@ impl<T> State<T> {
         self.queue.is_empty() && (self.senders == 0 || self.closed)
     }
 
-    /// Queues a value for which there is room and announces it.
-    #[inline]
-    pub(super) fn put(&mut self, value: T) -> Option<Waiter> {
+    /// Hands a value to the first receiver, or queues it; there is room.
+    #[inline(always)]
+    pub(super) fn put(&mut self, value: T) -> Option<Wakeup> {
+        if let Some(want @ Want::Value) = self.receiving.front() {
+            *want = Want::Handed(value);
+            return self.receiving.notify_front();
+        }
         self.queue.push(value);
         self.announce()
     }
 
-    /// There is a value that anybody may take: tells the first receiver. One that was passed over gets a promise, so
-    /// that it is not passed over for ever.
-    #[inline]
-    pub(super) fn announce(&mut self) -> Option<Waiter> {
-        let turn = self.receiving.front()?;
-        if turn.passed_over {
-            turn.promised = true;
-            self.promised += 1;
+    /// There is a value that anybody may take: gives it to the first receiver, or tells it. One that was passed over gets a
+    /// promise, so that it is not passed over for ever.
+    pub(super) fn announce(&mut self) -> Option<Wakeup> {
+        match self.receiving.front()? {
+            want @ Want::Value => *want = Want::Handed(self.queue.pop().expect("a value is available")),
+            Want::News(turn) if turn.passed_over => {
+                turn.promised = true;
+                self.promised += 1;
+            }
+            Want::News(_) => {}
+            Want::Handed(_) => unreachable!("a receiver with a value does not wait"),
         }
         self.receiving.notify_front()
     }
 
     /// Takes up to `max` values, in order, and lets waiting senders fill the room.
+    #[inline(never)]
     pub(super) fn take(&mut self, max: usize, wakes: &mut Wakes, mut out: impl FnMut(T)) -> usize {
         let count = self.available().min(max);
         for _ in 0..count {
@@ -94,6 +112,7 @@ impl<T> State<T> {
     }
 
     /// Fills the room there is from the senders that wait, in order.
+    #[inline]
     pub(super) fn admit(&mut self, wakes: &mut Wakes) {
         while !self.is_full() {
             let Some(offer) = self.sending.front() else { return };
@@ -111,13 +130,17 @@ impl<T> State<T> {
         }
     }
 
-    /// A receiver leaves without a value: what it was told of or promised is somebody else's.
-    pub(super) fn pass_on(&mut self, turn: Turn, wakes: &mut Wakes) {
-        if turn.promised {
-            self.promised -= 1;
+    /// A receiver that was notified leaves without taking anything: what it was given, told of or promised is somebody
+    /// else's. A value that comes back is the oldest.
+    pub(super) fn pass_on(&mut self, want: &mut Want<T>, wakes: &mut Wakes) {
+        match std::mem::replace(want, Want::Value) {
+            Want::Handed(value) => self.queue.push_front(value),
+            Want::News(Turn { promised: true, .. }) => self.promised -= 1,
+            Want::News(_) | Want::Value => {}
         }
         if self.available() > 0 {
             wakes.push(self.announce());
+            self.admit(wakes);
         }
     }
 
