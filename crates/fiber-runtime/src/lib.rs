@@ -21,7 +21,8 @@
 //! What is where:
 //! - [`spawn`], [`spawn_local`], [`spawn_on`], [`FiberBuilder`], [`JoinHandle`], [`Fiber`]: fibers;
 //!   [`park`], [`yield_now`], [`time`]: waiting; [`offload`]: blocking work.
-//! - [`Fiber::cancel`], [`Cancelled`], [`shielded`], [`with_deadline`], [`with_timeout`]: ending what waits.
+//! - [`scope`](scope()): fibers that borrow; [`JoinSet`]: many, joined as they end; [`fiber_local!`]: what each has for itself.
+//! - [`Fiber::cancel`], [`CancelToken`], [`Cancelled`], [`shielded`], [`with_deadline`], [`with_timeout`]: ending what waits.
 //! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
 //! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
@@ -49,8 +50,9 @@ mod waiter;
 
 pub use blocking::offload;
 pub use fiber::{
-    Cancelled, Elapsed, Fiber, FiberBuilder, JoinError, JoinHandle, Wake, current, current_deadline,
-    in_fiber, park, park_until, shielded, try_current, with_deadline, with_timeout, yield_now,
+    AccessError, CancelToken, Cancelled, Elapsed, Fiber, FiberBuilder, FiberLocal, JoinError, JoinHandle,
+    JoinSet, Scope, ScopedJoinHandle, Wake, current, current_deadline, in_fiber, park, park_until, scope,
+    shielded, try_current, with_deadline, with_timeout, yield_now,
 };
 pub use io_manager::IoManager;
 pub use metrics::{Metrics, WorkerMetrics};

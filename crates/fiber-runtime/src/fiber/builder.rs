@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::header::{Block, Unstarted};
 use super::join::JoinHandle;
+use super::keeper::{Keeper, Keepers};
+use super::{CancelToken, Fiber};
 use crate::scheduler::ids;
 use crate::scheduler::shared::Shared;
 use crate::scheduler::worker::Worker;
@@ -29,6 +31,8 @@ pub(crate) struct SpawnOptions {
     pub(crate) stack_size: Option<usize>,
     /// The group it joins; without one, its parent's.
     pub(crate) group: Option<Arc<GroupCore>>,
+    /// Who is told of its start and end.
+    pub(crate) keepers: Keepers,
 }
 
 /// Who spawns.
@@ -55,7 +59,7 @@ pub(crate) unsafe fn spawn_unchecked<F, T>(
 where
     F: FnOnce() -> T,
 {
-    let SpawnOptions { name, stack_size, mut group } = options;
+    let SpawnOptions { name, stack_size, mut group, keepers } = options;
     let (shared, id) = match spawner {
         Spawner::Worker(worker) => {
             if group.is_none() {
@@ -73,11 +77,21 @@ where
     if let Some(group) = &unsafe { header.as_ref() }.group {
         group.enter(handle.fiber());
     }
+    if !keepers.is_empty() {
+        introduce(handle.fiber(), keepers);
+    }
     match spawner {
         Spawner::Worker(worker) => worker.place(Unstarted(header), placement),
         Spawner::Outside(shared) => shared.place(Unstarted(header), placement),
     }
     handle
+}
+
+/// Makes a new fiber and its keepers known to each other.
+#[cold]
+fn introduce(fiber: &Fiber, keepers: Keepers) {
+    keepers.enter(fiber);
+    fiber.header().extras().set_keepers(keepers);
 }
 
 /// Settings for one fiber.
@@ -119,6 +133,18 @@ impl FiberBuilder {
     /// The worker to run on, from 0.
     pub fn worker(mut self, worker: usize) -> Self {
         self.worker = Some(worker);
+        self
+    }
+
+    /// A token that cancels the fiber: at once if it was cancelled already, so that the fiber never starts.
+    pub fn cancel_token(mut self, token: &CancelToken) -> Self {
+        self.options.keepers.token = Some(token.keeper());
+        self
+    }
+
+    /// A set that the fiber belongs to.
+    pub(super) fn kept_by(mut self, company: Arc<dyn Keeper>) -> Self {
+        self.options.keepers.company = Some(company);
         self
     }
 

@@ -13,7 +13,6 @@
 //! next wait. A deadline that has passed ([`super::deadline`]) speaks to the code in its scope in the same way.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::io;
 use std::marker::PhantomData;
 use std::panic::resume_unwind;
@@ -25,7 +24,8 @@ use super::join::JoinError;
 use crate::net::op::Stop;
 use crate::scheduler::worker::Worker;
 
-/// What the first native I/O call of a cancelled fiber fails with, inside an [`io::Error`] of kind `Other`.
+/// What the first native I/O call of a cancelled fiber fails with, inside an [`io::Error`] of kind `Other`; and what a
+/// [`CancelToken`](crate::CancelToken) says when it is asked.
 ///
 /// The error is the fiber's chance to end in order. Whoever ignores it is unwound by the next call.
 ///
@@ -80,37 +80,25 @@ pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
 
 /// While it lives, the calling fiber does not notice its cancellation, nor the deadlines set before.
 pub(crate) struct Shield {
+    /// Whether this is the outermost one.
+    first: bool,
     _limits: deadline::Saved,
     not_send: PhantomData<*mut ()>,
 }
 
 impl Shield {
     pub(crate) fn raise() -> Self {
-        count(1);
-        Shield { _limits: deadline::Saved::lift(), not_send: PhantomData }
+        let first = Worker::with_current_fiber(|_, fiber| fiber.attention.raise_shield()) == Some(true);
+        Shield { first, _limits: deadline::Saved::lift(), not_send: PhantomData }
     }
 }
 
 impl Drop for Shield {
     fn drop(&mut self) {
-        count(-1);
+        if self.first {
+            Worker::with_current_fiber(|_, fiber| fiber.attention.lower_shield());
+        }
     }
-}
-
-fn count(change: i32) {
-    Worker::with_current_fiber(|_, fiber| {
-        let shields = &fiber.extras().cancelling.shields;
-        shields.set(shields.get() + change);
-    });
-}
-
-/// What a fiber's extras know of its cancellation.
-#[derive(Default)]
-pub(super) struct Cancelling {
-    /// Nested shields.
-    shields: Cell<i32>,
-    /// An I/O call has failed with `Cancelled`.
-    told: Cell<bool>,
 }
 
 /// What a fiber has to look at before it waits, in one byte: nothing to look at costs one comparison.
@@ -119,6 +107,8 @@ pub(crate) struct Attention(AtomicU8);
 const CANCELLED: u8 = 1;
 /// A deadline scope is open.
 const LIMITED: u8 = 2;
+/// It does not notice that it is cancelled.
+const SHIELDED: u8 = 4;
 
 impl Attention {
     pub(crate) const fn new() -> Self {
@@ -150,6 +140,26 @@ impl Attention {
             self.0.fetch_and(!LIMITED, Ordering::Relaxed);
         }
     }
+
+    /// The fiber itself. False: it was raised before.
+    fn raise_shield(&self) -> bool {
+        self.0.fetch_or(SHIELDED, Ordering::Relaxed) & SHIELDED == 0
+    }
+
+    /// The fiber itself.
+    fn lower_shield(&self) {
+        self.0.fetch_and(!SHIELDED, Ordering::Relaxed);
+    }
+
+    /// The fiber's closure has returned. Destructors that still run are not cut short.
+    pub(crate) fn shield_for_good(&self) {
+        // Two plain operations, for every fiber ends once: a cancellation in between is lost, and nothing with it.
+        self.0.store(self.0.load(Ordering::Relaxed) | SHIELDED, Ordering::Relaxed);
+    }
+
+    fn asks_to_end(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (CANCELLED | SHIELDED) == CANCELLED
+    }
 }
 
 impl Header {
@@ -161,9 +171,7 @@ impl Header {
 
     #[cold]
     fn must_end_indeed(&self) -> bool {
-        self.attention.is_cancelled()
-            && !std::thread::panicking()
-            && self.extras.get().is_none_or(|extras| extras.cancelling.shields.get() == 0)
+        self.attention.asks_to_end() && !std::thread::panicking()
     }
 }
 
@@ -181,9 +189,14 @@ pub(crate) fn unwind() -> ! {
     resume_unwind(Box::new(Unwinding))
 }
 
+/// Whether a payload is that of a cancellation, and no panic.
+pub(super) fn is_cancellation(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Unwinding>()
+}
+
 /// What an unwinding fiber's payload means.
 pub(super) fn classify(payload: Box<dyn Any + Send>) -> JoinError {
-    if payload.is::<Unwinding>() { JoinError::Cancelled } else { JoinError::Panicked(payload) }
+    if is_cancellation(&*payload) { JoinError::Cancelled } else { JoinError::Panicked(payload) }
 }
 
 /// Whether an I/O call that begins now has to fail at once: the fiber is cancelled, or the deadline of its scope has
@@ -224,7 +237,7 @@ impl From<Stop> for io::Error {
 #[cold]
 fn tell() -> io::Error {
     let told = Worker::with_current_fiber(|_, fiber| {
-        fiber.must_end().then(|| fiber.extras().cancelling.told.replace(true))
+        fiber.must_end().then(|| fiber.extras().told_of_cancel.replace(true))
     })
     .flatten();
     match told {

@@ -45,7 +45,8 @@ impl From<Elapsed> for io::Error {
 /// - Code that does not wait is not interrupted; [`yield_now`](crate::yield_now) counts as a wait.
 ///
 /// In a scope within a scope the earlier deadline counts, and `Err(Elapsed)` comes out of the one whose it was. Fibers
-/// that `body` spawns are not bound by it. A body that catches all panics is unwound again by its next wait.
+/// that `body` spawns are not bound by it, except those of a [`scope`](crate::scope()), which are cancelled when the
+/// deadline ends the wait for them. A body that catches all panics is unwound again by its next wait.
 ///
 /// Works on plain threads as well.
 ///

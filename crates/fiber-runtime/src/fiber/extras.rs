@@ -4,15 +4,21 @@
 //! It belongs to the fiber's worker, as everything of a fiber that is not atomic; before the start, to whoever holds the
 //! fiber.
 
-use super::cancel::Cancelling;
+use std::cell::Cell;
+
 use super::deadline::Limits;
 use super::header::Header;
+use super::keeper::Keepers;
+use super::local::Locals;
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Extras {
-    pub(super) cancelling: Cancelling,
+    /// An I/O call has failed with `Cancelled`.
+    pub(super) told_of_cancel: Cell<bool>,
     pub(super) limits: Limits,
+    pub(super) locals: Locals,
+    keepers: Cell<Keepers>,
 }
 
 impl Extras {
@@ -23,6 +29,23 @@ impl Extras {
     /// The fiber is back on the processor. As [`Extras::leave`].
     #[cold]
     pub(super) fn enter(&self) {}
+
+    /// The fiber is being made: `keepers` will be told of its end.
+    pub(super) fn set_keepers(&self, keepers: Keepers) {
+        self.keepers.set(keepers);
+    }
+
+    /// The fiber's closure has returned, and nobody knows it yet. Runs on the fiber's stack.
+    #[cold]
+    pub(crate) fn finish(&self) {
+        self.locals.close();
+    }
+
+    /// The fiber is over, and its result has found its way. Runs on the fiber's stack, if it had one.
+    #[cold]
+    pub(crate) fn end(&self, id: u64) {
+        self.keepers.take().leave(id);
+    }
 
     /// When the fiber's waits end at the latest, in the worker's nanoseconds.
     pub(super) fn limit(&self) -> Option<u64> {

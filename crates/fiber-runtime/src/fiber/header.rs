@@ -258,6 +258,7 @@ impl<F: FnOnce() -> T, T> Block<F, T> {
             unreachable!("a fiber runs its closure once");
         };
         let result = if this.is_cancelled() {
+            this.attention.shield_for_good();
             match catch_unwind(AssertUnwindSafe(|| drop(body))) {
                 Ok(()) => Err(JoinError::Cancelled),
                 Err(payload) => Err(JoinError::Panicked(payload)),
@@ -336,6 +337,9 @@ impl Unstarted {
                 Completed::Wake(waiter) => waiter.wake(),
                 Completed::Kept => {}
                 Completed::Unwanted => (header.vtable.discard)(self.0),
+            }
+            if let Some(extras) = header.extras.get() {
+                extras.end(header.id);
             }
             Header::release(self.0);
         }

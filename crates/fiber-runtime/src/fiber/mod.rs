@@ -3,7 +3,8 @@
 //! - [`header`]: the block of memory; [`blocks`]: where it comes from; [`wake`]: the word other threads wake it through;
 //!   [`park`]: suspension.
 //! - [`builder`]: making one; [`join`]: its result; [`extras`]: what few fibers have.
-//! - [`cancel`]: ending one from outside; [`deadline`]: ending what a piece of its code waits for.
+//! - [`scope`](mod@scope), [`join_set`]: many at once; [`keeper`]: how they keep count; [`local`]: what each has for itself.
+//! - [`cancel`], [`token`]: ending one from outside; [`deadline`]: ending what a piece of its code waits for.
 
 pub(crate) mod blocks;
 mod builder;
@@ -12,7 +13,12 @@ pub(crate) mod deadline;
 pub(crate) mod extras;
 pub(crate) mod header;
 mod join;
+mod join_set;
+mod keeper;
+mod local;
 pub(crate) mod park;
+mod scope;
+mod token;
 pub(crate) mod wake;
 
 use std::fmt;
@@ -26,6 +32,10 @@ pub use cancel::{Cancelled, shielded};
 pub use deadline::{Elapsed, current_deadline, with_deadline, with_timeout};
 pub(crate) use join::Completed;
 pub use join::{JoinError, JoinHandle};
+pub use join_set::JoinSet;
+pub use local::{AccessError, FiberLocal};
+pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use token::CancelToken;
 
 use crate::scheduler::worker::Worker;
 use crate::waiter::Woken;

@@ -168,11 +168,15 @@ impl Worker {
         true
     }
 
-    /// The fiber's result is stored: tells whoever waits for it, or drops it when nobody will. Runs on the fiber's own
-    /// stack, so that the result's destructor may do what fibers do.
+    /// The fiber's result is stored: drops its locals, tells whoever waits for it, or drops it when nobody will. Runs on
+    /// the fiber's own stack, so that destructors may do what fibers do.
     fn complete(&self, fiber: NonNull<Header>) {
         // SAFETY: as in `resume`.
         let header = unsafe { fiber.as_ref() };
+        header.attention.shield_for_good();
+        if let Some(extras) = header.extras.get() {
+            extras.finish();
+        }
         match header.join.complete() {
             Completed::Wake(waiter) => waiter.wake(),
             Completed::Kept => {}
@@ -187,6 +191,9 @@ impl Worker {
                     (header.vtable.discard)(fiber);
                 }
             }
+        }
+        if let Some(extras) = header.extras.get() {
+            extras.end(header.id);
         }
     }
 
