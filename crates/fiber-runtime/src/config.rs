@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) blocking_threads: usize,
     pub(crate) blocking_queue: usize,
     pub(crate) blocking_keep_alive: Duration,
+    /// Whether SIGUSR1 gives a dump.
+    pub(crate) dump_on_signal: bool,
 }
 
 impl Config {
@@ -62,6 +64,7 @@ impl Default for Config {
             stack_class: stack::class_of(DEFAULT_STACK),
             blocking_threads: DEFAULT_BLOCKING_THREADS,
             blocking_queue: DEFAULT_BLOCKING_QUEUE,
+            dump_on_signal: false,
             blocking_keep_alive: DEFAULT_BLOCKING_KEEP_ALIVE,
         }
     }

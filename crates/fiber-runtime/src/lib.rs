@@ -26,10 +26,13 @@
 //! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
 //! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
+//! - [`diagnostics`]: what every fiber does and where it waits.
 //! - [`sim`]: the same runtime on virtual time, from a seed.
 
 mod blocking;
 mod config;
+pub mod diagnostics;
+mod dump;
 mod fiber;
 pub mod hook;
 pub mod io_manager;

@@ -184,6 +184,11 @@ impl Header {
         }
     }
 
+    /// Number and name.
+    pub(crate) fn identify(&self) -> (u64, Option<String>) {
+        (self.id, self.name.as_deref().map(str::to_owned))
+    }
+
     /// Name if it has one, else its number: for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.name {

@@ -72,6 +72,13 @@ impl Builder {
         self
     }
 
+    /// Whether SIGUSR1 makes the process write a dump of its fibers to the standard error. Default: no. See
+    /// [`diagnostics::dump_on_signal`](crate::diagnostics::dump_on_signal), which takes other signals too.
+    pub fn dump_on_signal(mut self, dump: bool) -> Self {
+        self.config.dump_on_signal = dump;
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -82,6 +89,9 @@ impl Builder {
         overflow::install();
         crate::panic_hook::install();
         crate::hook::link();
+        if config.dump_on_signal {
+            crate::dump::dump_on_signal(libc::SIGUSR1)?;
+        }
         let count = config.workers;
         let use_caller = config.use_caller;
         let name = config.name.clone();
@@ -89,6 +99,7 @@ impl Builder {
         let deques: Vec<Deque<Unstarted>> = (0..count).map(|_| Deque::new_fifo()).collect();
         let stealers = deques.iter().map(Deque::stealer).collect();
         let shared = Arc::new(Shared::new(config, ports, stealers));
+        crate::dump::register(&shared);
         // From here on dropping `runtime` ends the workers started so far.
         let mut runtime = Runtime { shared, threads: Vec::new(), caller: None, stopped: false };
         for (index, deque) in deques.into_iter().enumerate() {

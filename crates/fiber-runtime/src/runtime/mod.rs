@@ -15,6 +15,7 @@ use std::time::Duration;
 pub use builder::Builder;
 pub use stop::StopReport;
 
+use crate::dump::RuntimeDump;
 use crate::fiber::{
     FiberBuilder, JoinError, JoinHandle, Placement, SpawnOptions, Spawner, cancel, spawn_unchecked,
 };
@@ -143,6 +144,11 @@ impl Runtime {
     /// A reading of the counters.
     pub fn metrics(&self) -> Metrics {
         self.shared.metrics()
+    }
+
+    /// Describes every fiber; see [`diagnostics::dump`](crate::diagnostics::dump).
+    pub fn dump(&self) -> RuntimeDump {
+        crate::dump::dump_one(&self.shared)
     }
 
     /// The number of workers.
@@ -290,6 +296,11 @@ impl Handle {
     /// A reading of the counters.
     pub fn metrics(&self) -> Metrics {
         self.shared.metrics()
+    }
+
+    /// Describes every fiber; see [`diagnostics::dump`](crate::diagnostics::dump).
+    pub fn dump(&self) -> RuntimeDump {
+        crate::dump::dump_one(&self.shared)
     }
 }
 

@@ -13,7 +13,9 @@
 //!   numbers.
 //! - [`worker`]: a worker's own state; [`ready`]: its queue; [`run`]: its loop; [`idle`]: stealing and sleeping, in the
 //!   order that [`random`] gives.
+//! - [`census`]: going through a worker's fibers, for dumps.
 
+pub(crate) mod census;
 pub(crate) mod idle;
 pub(crate) mod ids;
 pub(crate) mod inbox;

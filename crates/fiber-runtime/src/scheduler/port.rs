@@ -14,12 +14,14 @@
 //! One of the two sees the other: a wake is not lost, and the eventfd is written only for a sleeper.
 
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicI32;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
 use super::inbox::Inbox;
 use super::running::Running;
+use crate::dump;
 use crate::fiber::header::Header;
 use crate::metrics::Counters;
 use crate::primitive::{AsRawFd, AtomicBool, AtomicPtr, AtomicU8, Ordering, OwnedFd, fence};
@@ -62,6 +64,8 @@ impl State {
 pub(crate) enum Control {
     /// `fd` is being closed: its waiters end with an error.
     Closing(i32),
+    /// Fill the capture that somebody made for a dump.
+    Capture(Arc<dump::Request>),
     /// Put the descriptions of this worker's fibers at this index.
     Report(usize, Arc<Spin<Vec<Option<Vec<String>>>>>),
 }
@@ -82,6 +86,8 @@ pub(crate) struct Port {
     eventfd: OnceLock<OwnedFd>,
     /// Whether a worker that reads control messages has the port.
     staffed: AtomicBool,
+    /// The thread that drives the worker, by the kernel's number; 0 while nobody does.
+    thread: AtomicI32,
     pub(crate) counters: CachePadded<Counters>,
     pub(crate) running: Running,
 }
@@ -109,6 +115,7 @@ impl Port {
                 serial: 0,
                 eventfd: OnceLock::new(),
                 staffed: AtomicBool::new(false),
+                thread: AtomicI32::new(0),
                 counters: CachePadded::new(Counters::default()),
                 running: Running::new(),
             }));
@@ -148,6 +155,17 @@ impl Port {
     /// Whether a worker reads the control messages.
     pub(crate) fn set_staffed(&self, staffed: bool) {
         self.staffed.store(staffed, Ordering::Release);
+    }
+
+    /// The calling thread drives the worker from now on, or (false) no longer.
+    pub(super) fn set_driven(&self, driven: bool) {
+        // Relaxed: a number to send a signal to; the receiver looks whether it is meant.
+        self.thread.store(if driven { sys::thread_id() } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// The thread that drives the worker; 0 when nobody does.
+    pub(crate) fn thread(&self) -> i32 {
+        self.thread.load(Ordering::Relaxed)
     }
 
     /// The eventfd, made on first use.

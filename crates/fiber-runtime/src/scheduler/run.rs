@@ -259,6 +259,7 @@ impl Worker {
         self.take_injected();
         self.port().take_control(|message| match message {
             Control::Closing(fd) => self.close_descriptor(fd),
+            Control::Capture(request) => request.answer(self),
             Control::Report(index, answers) => {
                 let fibers = Some(self.leftovers());
                 answers.lock(|answers| {

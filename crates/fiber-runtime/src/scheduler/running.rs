@@ -60,17 +60,27 @@ impl Running {
 
     /// What the worker runs, in words. `None` when it runs nothing, or on a kernel without membarrier.
     pub(super) fn describe(&self) -> Option<String> {
+        self.inspect(Header::describe)
+    }
+
+    /// Number and name of the fiber the worker runs. `None` as for [`Running::describe`].
+    pub(crate) fn identify(&self) -> Option<(u64, Option<String>)> {
+        self.inspect(Header::identify)
+    }
+
+    /// Calls `look` on the fiber, of which it may read what is fixed and nothing else.
+    fn inspect<R>(&self, look: impl FnOnce(&Header) -> R) -> Option<R> {
         if self.audit.swap(true, Ordering::SeqCst) {
             // Another thread asks.
             return None;
         }
-        let description = sys::membarrier().ok().and_then(|()| {
+        let seen = sys::membarrier().ok().and_then(|()| {
             let fiber = NonNull::new(self.fiber.load(Ordering::Relaxed))?;
-            // SAFETY: see the picture: the worker does not give up its reference before `audit` is false. `describe`
+            // SAFETY: see the picture: the worker does not give up its reference before `audit` is false, and `look`
             // reads fixed fields only.
-            Some(unsafe { fiber.as_ref() }.describe())
+            Some(look(unsafe { fiber.as_ref() }))
         });
         self.audit.store(false, Ordering::Release);
-        description
+        seen
     }
 }

@@ -50,7 +50,8 @@ pub(crate) struct Worker {
     pub(super) alarm: Cell<u64>,
     pub(super) stacks: RefCell<StackCache>,
     blocks: BlockCache,
-    /// Every started fiber that has not ended.
+    /// Every started fiber that has not ended. Changed on the worker's own stack only, never on a fiber's: dumps rely on
+    /// it (see [`super::census`]).
     pub(super) alive: RefCell<Slab<NonNull<Header>>>,
     /// Resumes left until the worker looks at clock, timers, inbox and events.
     pub(super) budget: Cell<u32>,
@@ -128,7 +129,8 @@ impl Worker {
             assert!(current.get().is_null(), "a thread drives one worker at a time");
             current.set(self);
         });
-        Entered { _worker: self }
+        self.port.set_driven(true);
+        Entered { worker: self }
     }
 
     /// Calls `body` with the worker the calling thread drives, if it does.
@@ -359,11 +361,12 @@ impl Drop for Worker {
 
 /// See [`Worker::enter`].
 pub(crate) struct Entered<'a> {
-    _worker: &'a Worker,
+    worker: &'a Worker,
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        self.worker.port.set_driven(false);
         CURRENT.with(|current| current.set(null()));
     }
 }

@@ -30,6 +30,12 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     unsafe { owned(syscall6(libc::SYS_eventfd2, 0, flags, 0, 0, 0, 0)) }
 }
 
+/// A new close-on-exec eventfd whose reader waits.
+pub(crate) fn eventfd_to_wait_on() -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; the descriptor returned is new and owned by nobody else.
+    unsafe { owned(syscall6(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC as usize, 0, 0, 0, 0)) }
+}
+
 /// A new non-blocking, close-on-exec timerfd on the monotonic clock.
 pub(crate) fn timerfd() -> io::Result<OwnedFd> {
     let flags = (libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) as usize;
@@ -369,4 +375,17 @@ pub(crate) fn membarrier() -> io::Result<()> {
     check(unsafe { syscall6(libc::SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0) })?;
     // SAFETY: plain numbers.
     check(unsafe { syscall6(libc::SYS_membarrier, PRIVATE_EXPEDITED, 0, 0, 0, 0, 0) }).map(drop)
+}
+
+/// Sends `signal` to thread `thread` of this process (`tgkill(2)`). `ESRCH` if it has ended.
+pub(crate) fn signal_thread(thread: i32, signal: i32) -> io::Result<()> {
+    let process = std::process::id() as usize;
+    // SAFETY: plain numbers; what the signal does is what its handler does.
+    check(unsafe { syscall6(libc::SYS_tgkill, process, thread as usize, signal as usize, 0, 0, 0) }).map(drop)
+}
+
+/// The kernel's number of the calling thread (`gettid(2)`).
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: takes no arguments and does not fail.
+    unsafe { syscall6(libc::SYS_gettid, 0, 0, 0, 0, 0, 0) as i32 }
 }

@@ -75,6 +75,10 @@ pub(crate) mod header {
             self.number.to_string()
         }
 
+        pub(crate) fn identify(&self) -> (u64, Option<String>) {
+            (0, Some(self.describe()))
+        }
+
         /// Writes or reads the cargo; loom complains if somebody else may be at it.
         pub(crate) fn touch_cargo(&self) {
             // SAFETY: `get` has asserted that no other access is concurrent.

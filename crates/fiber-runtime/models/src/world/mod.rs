@@ -19,6 +19,13 @@ pub(crate) mod config {
     }
 }
 
+pub(crate) mod dump {
+    //! Dumps: no model asks for one.
+
+    /// What a control message of the port may carry.
+    pub(crate) struct Request;
+}
+
 pub(crate) mod sys {
     //! The kernel.
 
@@ -28,6 +35,10 @@ pub(crate) mod sys {
 
     pub(crate) fn sched_yield() {
         loom::thread::yield_now();
+    }
+
+    pub(crate) fn thread_id() -> i32 {
+        1
     }
 
     pub(crate) fn membarrier() -> io::Result<()> {
