@@ -18,7 +18,15 @@
 //! });
 //! assert!(elapsed >= Duration::from_secs(86_400));
 //! ```
+//!
+//! [`explore`] runs a closure under many seeds and names the one that fails.
+//!
+//! What the seed decides: which of the ready fibers runs next. Everything that makes fibers ready at the same moment leaves
+//! the order in which they go on to it: timers with equal deadlines, a notification of many, a channel with several
+//! receivers, a spawn (the new fiber or its parent). What is first come, first served stays so: whoever runs first has
+//! come first.
 
+mod explore;
 pub(crate) mod group;
 mod random;
 mod state;
@@ -29,6 +37,7 @@ use std::sync::Arc;
 
 use crossbeam_deque::Worker as Deque;
 
+pub use explore::{Explored, Explorer, Failure, explore, preemption_point};
 pub use group::Group;
 pub(crate) use state::SimState;
 

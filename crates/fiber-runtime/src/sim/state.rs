@@ -60,6 +60,11 @@ impl SimState {
         value
     }
 
+    /// A choice of the schedule.
+    pub(super) fn flip_coin(&self) -> bool {
+        self.schedule.next() & 1 == 0
+    }
+
     /// Takes the next fiber to run out of the ready ones.
     pub(crate) fn choose(&self, ready: &ReadyQueue) -> Option<NonNull<Header>> {
         let mut urgent = self.urgent.borrow_mut();
