@@ -25,6 +25,7 @@
 //! - [`Fiber::cancel`], [`CancelToken`], [`Cancelled`], [`shielded`], [`with_deadline`], [`with_timeout`]: ending what waits.
 //! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
 //! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
+//! - [`pipe`], [`process`], [`signal`], [`fd`]: the rest of the system; descriptors of any other kind.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
 //! - [`diagnostics`]: what every fiber does and where it waits.
 //! - [`sim`]: the same runtime on virtual time, from a seed.
@@ -33,16 +34,20 @@ mod blocking;
 mod config;
 pub mod diagnostics;
 mod dump;
+pub mod fd;
 mod fiber;
 pub mod hook;
 pub mod io_manager;
 mod metrics;
 pub mod net;
 mod panic_hook;
+pub mod pipe;
 mod primitive;
+pub mod process;
 mod reactor;
 mod runtime;
 mod scheduler;
+pub mod signal;
 pub mod sim;
 mod stack;
 pub mod sync;

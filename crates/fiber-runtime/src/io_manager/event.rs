@@ -131,13 +131,11 @@ impl Events {
 
 /// Waits until the descriptor is ready, has failed or is closed: each is for the callback to find out.
 fn wait(fd: RawFd, event: Event) {
-    let (interest, events) = match event {
-        Event::Read => (Interest::Read, libc::POLLIN),
-        Event::Write => (Interest::Write, libc::POLLOUT),
+    let interest = match event {
+        Event::Read => Interest::Read,
+        Event::Write => Interest::Write,
     };
-    // Asked each time, because readiness may be reported early, and because what an earlier callback left unread makes
-    // no new edge.
-    while op::is_ready(fd, events) == Ok(false) && op::wait(fd, interest, None).is_ok() {}
+    let _ = op::until_ready(fd, interest, None);
 }
 
 impl fmt::Debug for Events {

@@ -15,21 +15,21 @@ use crate::sync::Spin;
 use crate::{sys, time};
 
 /// The kernel takes no more buffers than this in one call (`UIO_MAXIOV`).
-const MAX_BUFFERS: usize = 1024;
+pub(crate) const MAX_BUFFERS: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     socket: OwnedFd,
-    pub(super) read_limit: Limit,
-    pub(super) write_limit: Limit,
+    pub(crate) read_limit: Limit,
+    pub(crate) write_limit: Limit,
 }
 
 /// How long the operations of one direction may wait.
 #[derive(Debug, Default)]
-pub(super) struct Limit(Spin<(Option<Duration>, Option<Instant>)>);
+pub(crate) struct Limit(Spin<(Option<Duration>, Option<Instant>)>);
 
 impl Limit {
-    pub(super) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -40,20 +40,20 @@ impl Limit {
         Ok(())
     }
 
-    pub(super) fn set_deadline(&self, deadline: Option<Instant>) {
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
         self.0.lock(|limit| limit.1 = deadline);
     }
 
-    pub(super) fn timeout(&self) -> Option<Duration> {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
         self.0.lock(|limit| limit.0)
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.0.lock(|limit| limit.1)
     }
 
     /// The deadline of a call that begins now. A timeout too long for the clock is none.
-    fn of_this_call(&self) -> Option<Instant> {
+    pub(crate) fn of_this_call(&self) -> Option<Instant> {
         let (timeout, deadline) = self.0.lock(|limit| *limit);
         let timeout = timeout.and_then(|timeout| time::now().checked_add(timeout));
         match (timeout, deadline) {
@@ -64,12 +64,12 @@ impl Limit {
 }
 
 impl Endpoint {
-    pub(super) fn new(socket: impl Into<OwnedFd>) -> Self {
+    pub(crate) fn new(socket: impl Into<OwnedFd>) -> Self {
         Self { socket: socket.into(), read_limit: Limit::default(), write_limit: Limit::default() }
     }
 
     /// A new stream socket, connected to `address`.
-    pub(super) fn connect(address: &SockAddr, deadline: Option<Instant>) -> io::Result<Self> {
+    pub(crate) fn connect(address: &SockAddr, deadline: Option<Instant>) -> io::Result<Self> {
         let endpoint = Self::new(Socket::new(
             Domain::from(c_int::from(address.family())),
             Type::STREAM.nonblocking(),
@@ -83,7 +83,7 @@ impl Endpoint {
     }
 
     /// A new stream socket that listens on `address`. It is non-blocking: `accept4` has no flag for it.
-    pub(super) fn listen(address: &SockAddr, backlog: c_int) -> io::Result<Self> {
+    pub(crate) fn listen(address: &SockAddr, backlog: c_int) -> io::Result<Self> {
         let domain = Domain::from(c_int::from(address.family()));
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
         if domain != Domain::UNIX {
@@ -95,15 +95,15 @@ impl Endpoint {
         Ok(Self::new(socket))
     }
 
-    pub(super) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    pub(super) fn socket(&self) -> SockRef<'_> {
+    pub(crate) fn socket(&self) -> SockRef<'_> {
         SockRef::from(self)
     }
 
-    pub(super) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         let argument: c_int = nonblocking.into();
         // SAFETY: FIONBIO reads one int, which lives through the call.
         native(op::check(unsafe {
@@ -112,18 +112,18 @@ impl Endpoint {
         .map(drop)
     }
 
-    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.socket().shutdown(how)
     }
 
-    pub(super) fn recv(&self, buffer: &mut [u8], flags: c_int) -> io::Result<usize> {
+    pub(crate) fn recv(&self, buffer: &mut [u8], flags: c_int) -> io::Result<usize> {
         let raw = (buffer.as_mut_ptr().cast(), buffer.len());
         let patience = || Ok(self.read_limit.of_this_call());
         // SAFETY: the kernel writes to at most the length of the buffer, which is borrowed through the call.
         native(unsafe { op::recvfrom(self.fd(), raw, flags, (ptr::null_mut(), ptr::null_mut()), patience) })
     }
 
-    pub(super) fn recv_from(&self, buffer: &mut [u8], flags: c_int) -> io::Result<(usize, SockAddr)> {
+    pub(crate) fn recv_from(&self, buffer: &mut [u8], flags: c_int) -> io::Result<(usize, SockAddr)> {
         let raw = (buffer.as_mut_ptr().cast(), buffer.len());
         let patience = || Ok(self.read_limit.of_this_call());
         // SAFETY: the buffer as in `recv`; the address storage is as long as `length` says, and the kernel fills in
@@ -135,14 +135,14 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
+    pub(crate) fn send(&self, buffer: &[u8]) -> io::Result<usize> {
         let raw = (buffer.as_ptr().cast(), buffer.len());
         let patience = || Ok(self.write_limit.of_this_call());
         // SAFETY: the kernel reads at most the length of the buffer, which is borrowed through the call.
         native(unsafe { op::sendto(self.fd(), raw, libc::MSG_NOSIGNAL, (ptr::null(), 0), patience) })
     }
 
-    pub(super) fn send_to(&self, buffer: &[u8], address: &SockAddr) -> io::Result<usize> {
+    pub(crate) fn send_to(&self, buffer: &[u8], address: &SockAddr) -> io::Result<usize> {
         let raw = (buffer.as_ptr().cast(), buffer.len());
         let raw_address = (address.as_ptr().cast(), address.len());
         let patience = || Ok(self.write_limit.of_this_call());
@@ -150,7 +150,7 @@ impl Endpoint {
         native(unsafe { op::sendto(self.fd(), raw, libc::MSG_NOSIGNAL, raw_address, patience) })
     }
 
-    pub(super) fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(crate) fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let count = buffers.len().min(MAX_BUFFERS);
         let mut message = op::plain_message(buffers.as_mut_ptr().cast::<iovec>(), count);
         let patience = || Ok(self.read_limit.of_this_call());
@@ -158,7 +158,7 @@ impl Endpoint {
         native(unsafe { op::recvmsg(self.fd(), &raw mut message, 0, patience) })
     }
 
-    pub(super) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let count = buffers.len().min(MAX_BUFFERS);
         let message = op::plain_message(buffers.as_ptr().cast::<iovec>().cast_mut(), count);
         let patience = || Ok(self.write_limit.of_this_call());
@@ -167,7 +167,7 @@ impl Endpoint {
     }
 
     /// Accepts a connection on a non-blocking listener.
-    pub(super) fn accept(&self) -> io::Result<(Self, SockAddr)> {
+    pub(crate) fn accept(&self) -> io::Result<(Self, SockAddr)> {
         let patience = || Ok(self.read_limit.of_this_call());
         // SAFETY: the address storage is as long as `length` says, and the kernel fills in what it sets the length to;
         // the descriptor it returns is new and owned by nobody else.
@@ -199,6 +199,6 @@ impl Drop for Endpoint {
 }
 
 /// The outcome as the native API reports it. Unwinds a cancelled fiber that was told before ([`crate::Cancelled`]).
-pub(super) fn native<T>(outcome: Result<T, Stop>) -> io::Result<T> {
+pub(crate) fn native<T>(outcome: Result<T, Stop>) -> io::Result<T> {
     outcome.map_err(io::Error::from)
 }

@@ -135,4 +135,4 @@ macro_rules! impl_fd {
     )*};
 }
 
-pub(super) use {impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};
+pub(crate) use {impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};

@@ -50,6 +50,8 @@ mod udp;
 mod unix;
 
 pub use addr::ToSocketAddrs;
+pub(crate) use endpoint::{Endpoint, MAX_BUFFERS, native};
+pub(crate) use macros::{impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};
 pub use tcp::{ReadHalf, TcpListener, TcpStream, WriteHalf};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixStream};

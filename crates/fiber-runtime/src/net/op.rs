@@ -131,9 +131,11 @@ fn wait_on_thread(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> R
     };
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(time::now()));
-        match poll(&mut [pollfd { fd, events, revents: 0 }], left) {
+        let mut asked = [pollfd { fd, events, revents: 0 }];
+        match poll(&mut asked, left) {
             Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Stop::TimedOut),
             Ok(0) | Err(Stop::Errno(libc::EINTR)) => {}
+            Ok(_) if asked[0].revents & libc::POLLNVAL != 0 => return Err(Stop::Errno(libc::EBADF)),
             Ok(_) => return Ok(()),
             Err(stop) => return Err(stop),
         }
@@ -154,6 +156,28 @@ pub(crate) fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usiz
 /// Asks without waiting whether `fd` has one of `events` (or an error).
 pub(crate) fn is_ready(fd: RawFd, events: libc::c_short) -> Result<bool, Stop> {
     poll(&mut [pollfd { fd, events, revents: 0 }], Some(Duration::ZERO)).map(|ready| ready > 0)
+}
+
+/// Waits until `poll(2)` says that `fd` is ready for `interest`, has failed or has ended. Asked each time, because
+/// readiness may be reported early, and because what was left unread makes no new edge.
+pub(crate) fn until_ready(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> Result<(), Stop> {
+    let events = match interest {
+        Interest::Read => libc::POLLIN | libc::POLLPRI | libc::POLLRDHUP,
+        Interest::Write => libc::POLLOUT,
+    };
+    if let Some(stop) = cancel::stop_of_call() {
+        return Err(stop);
+    }
+    loop {
+        let mut asked = [pollfd { fd, events, revents: 0 }];
+        match poll(&mut asked, Some(Duration::ZERO)) {
+            Ok(0) => wait(fd, interest, deadline)?,
+            Ok(_) if asked[0].revents & libc::POLLNVAL != 0 => return Err(Stop::Errno(libc::EBADF)),
+            Ok(_) => return Ok(()),
+            Err(Stop::Errno(libc::EINTR)) => {}
+            Err(stop) => return Err(stop),
+        }
+    }
 }
 
 /// `recvfrom(2)`.

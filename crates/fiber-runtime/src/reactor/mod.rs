@@ -9,8 +9,10 @@
 //!
 //! - [`table`]: the process-wide generations by which a closed and reused descriptor number is told from the old one.
 //! - [`poller`]: the worker's own part; [`drained`]: which receives need not be tried.
+//! - [`gathered`]: several descriptors at once.
 
 pub(crate) mod drained;
+pub(crate) mod gathered;
 pub(crate) mod poller;
 pub(crate) mod table;
 
@@ -23,7 +25,7 @@ use crate::scheduler::worker::Worker;
 
 /// What a fiber waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest {
+pub enum Interest {
     /// Bytes, a connection, end of stream, or an error to collect.
     Read,
     /// Room, the end of a connect, or an error to collect.

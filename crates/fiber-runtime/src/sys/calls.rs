@@ -4,6 +4,7 @@
 //! for the hooks take raw pointers, because that is what libc's callers hand over.
 #![cfg_attr(not(feature = "hook"), allow(dead_code, reason = "some calls are made by hooks only"))]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -36,6 +37,25 @@ pub(crate) fn eventfd_to_wait_on() -> io::Result<OwnedFd> {
     unsafe { owned(syscall6(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC as usize, 0, 0, 0, 0)) }
 }
 
+/// A new non-blocking, close-on-exec eventfd whose reads take one at a time.
+pub(crate) fn eventfd_semaphore() -> io::Result<OwnedFd> {
+    let flags = (libc::EFD_CLOEXEC | libc::EFD_NONBLOCK | libc::EFD_SEMAPHORE) as usize;
+    // SAFETY: plain numbers; the descriptor returned is new and owned by nobody else.
+    unsafe { owned(syscall6(libc::SYS_eventfd2, 0, flags, 0, 0, 0, 0)) }
+}
+
+/// A number as an eventfd takes it: in this machine's byte order.
+#[expect(clippy::host_endian_bytes, reason = "the kernel on this machine is the other side")]
+pub(crate) fn word_to_bytes(word: u64) -> [u8; 8] {
+    word.to_ne_bytes()
+}
+
+/// The opposite of [`word_to_bytes`].
+#[expect(clippy::host_endian_bytes, reason = "the kernel on this machine is the other side")]
+pub(crate) fn word_from_bytes(bytes: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(bytes)
+}
+
 /// A new non-blocking, close-on-exec timerfd on the monotonic clock.
 pub(crate) fn timerfd() -> io::Result<OwnedFd> {
     let flags = (libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) as usize;
@@ -58,6 +78,53 @@ pub(crate) fn timerfd_arm(fd: RawFd, nanos: u64) -> io::Result<()> {
     let result =
         unsafe { syscall6(libc::SYS_timerfd_settime, fd as usize, 0, &raw const value as usize, 0, 0, 0) };
     check(result).map(drop)
+}
+
+/// A new, close-on-exec epoll instance.
+pub(crate) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: a plain number; the descriptor returned is new and owned by nobody else.
+    unsafe { owned(syscall6(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC as usize, 0, 0, 0, 0, 0)) }
+}
+
+/// `epoll_ctl(2)` on an epoll instance of the caller's; reports as the kernel does.
+pub(crate) fn epoll_control(epoll: RawFd, operation: i32, fd: RawFd, events: u32) -> isize {
+    let event = libc::epoll_event { events, u64: 0 };
+    // SAFETY: the event lives through the call.
+    unsafe {
+        syscall6(
+            libc::SYS_epoll_ctl,
+            epoll as usize,
+            operation as usize,
+            fd as usize,
+            &raw const event as usize,
+            0,
+            0,
+        )
+    }
+}
+
+/// A descriptor of the child process `pid`, close-on-exec and readable once the child has ended.
+pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; the descriptor returned is new and owned by nobody else.
+    unsafe { owned(syscall6(libc::SYS_pidfd_open, pid as usize, 0, 0, 0, 0, 0)) }
+}
+
+/// A new non-blocking, close-on-exec pipe: the end to read, and the end to write.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends: [RawFd; 2] = [-1; 2];
+    let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
+    // SAFETY: the kernel writes two descriptors, for which there is room.
+    check(unsafe { syscall6(libc::SYS_pipe2, ends.as_mut_ptr() as usize, flags, 0, 0, 0, 0) })?;
+    // SAFETY: the call succeeded, so both are new and owned by nobody else.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Makes a named pipe.
+pub(crate) fn make_fifo(path: &CStr, mode: u32) -> io::Result<()> {
+    let mode = (libc::S_IFIFO | (mode & 0o7777)) as usize;
+    let here = libc::AT_FDCWD as usize;
+    // SAFETY: the path ends in a zero byte and lives through the call.
+    check(unsafe { syscall6(libc::SYS_mknodat, here, path.as_ptr() as usize, mode, 0, 0, 0) }).map(drop)
 }
 
 unsafe fn owned(result: isize) -> io::Result<OwnedFd> {

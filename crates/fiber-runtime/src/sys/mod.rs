@@ -6,11 +6,13 @@
 //!
 //! - [`raw`] is the one place with the `syscall` / `svc` instruction.
 //! - [`calls`] wraps each call once and returns [`std::io::Result`].
+//! - [`signals`] has the handler that takes notes of signals.
 //! - [`errno`] reads and writes the calling thread's `errno`, for hooks that must keep it exact.
 
 pub(crate) mod calls;
 pub(crate) mod errno;
 pub(crate) mod raw;
+pub(crate) mod signals;
 
 pub(crate) use calls::*;
 #[cfg(feature = "hook")]
