@@ -25,7 +25,7 @@
 //! - [`Fiber::cancel`], [`CancelToken`], [`Cancelled`], [`shielded`], [`with_deadline`], [`with_timeout`]: ending what waits.
 //! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
 //! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
-//! - [`pipe`], [`process`], [`signal`], [`fd`]: the rest of the system; descriptors of any other kind.
+//! - [`pipe`], [`process`], [`signal`], [`fs`], [`fd`]: the rest of the system; descriptors of any other kind.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
 //! - [`diagnostics`]: what every fiber does and where it waits.
 //! - [`sim`]: the same runtime on virtual time, from a seed.
@@ -36,6 +36,7 @@ pub mod diagnostics;
 mod dump;
 pub mod fd;
 mod fiber;
+pub mod fs;
 pub mod hook;
 pub mod io_manager;
 mod metrics;

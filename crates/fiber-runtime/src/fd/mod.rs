@@ -2,7 +2,7 @@
 //!
 //! [`AsyncFd`] is the way to what this crate has no type for: a device, a netlink socket, a timerfd, inotify, the
 //! descriptor that a C library hands out. Sockets have [`crate::net`], pipes [`crate::pipe`], regular files
-//! `fs` (the kernel calls those always ready).
+//! [`crate::fs`] (the kernel calls those always ready).
 
 mod async_fd;
 mod event_fd;
