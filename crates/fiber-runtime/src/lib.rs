@@ -69,6 +69,10 @@ pub use runtime::{Builder, Handle, Runtime, StopReport};
 
 /// Spawns a fiber on the current runtime. It may start on another worker, and stays where it starts.
 ///
+/// Fibers that can go on come before those that have not started. Among the latter, what was spawned last starts first, so
+/// that trees of fibers are walked in depth and need few stacks at a time; now and then the oldest starts, so that none
+/// is left behind. On one worker, siblings start in the order in which they were spawned.
+///
 /// # Panics
 /// Outside a fiber: use [`Runtime::spawn`] or [`Handle::spawn`] there.
 #[track_caller]

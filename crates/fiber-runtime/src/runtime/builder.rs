@@ -96,7 +96,7 @@ impl Builder {
         let use_caller = config.use_caller;
         let name = config.name.clone();
         let ports: Box<[&'static Port]> = (0..count).map(|_| Port::acquire()).collect();
-        let deques: Vec<Deque<Unstarted>> = (0..count).map(|_| Deque::new_fifo()).collect();
+        let deques: Vec<Deque<Unstarted>> = (0..count).map(|_| Deque::new_lifo()).collect();
         let stealers = deques.iter().map(Deque::stealer).collect();
         let shared = Arc::new(Shared::new(config, ports, stealers));
         crate::dump::register(&shared);

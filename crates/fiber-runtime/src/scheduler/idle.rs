@@ -24,7 +24,7 @@ impl Worker {
             self.sweep();
         }
         self.counters().ready.set(0);
-        if !self.ready.is_empty() || !self.fresh.is_empty() {
+        if !self.ready_is_empty() || !self.fresh.is_empty() {
             return;
         }
         if !self.alone && self.shared().begin_search() && self.search() {
@@ -101,7 +101,7 @@ impl Worker {
         if how == State::NotifiedToSearch {
             // Counted as a searcher by the waker.
             self.search();
-        } else if work && !self.alone && self.ready.is_empty() && shared.begin_search() {
+        } else if work && !self.alone && self.ready_is_empty() && shared.begin_search() {
             self.search();
         }
     }

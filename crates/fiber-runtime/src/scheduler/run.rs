@@ -33,8 +33,8 @@ impl Worker {
         // Three loops, so that what differs is not asked on every switch.
         match (self.sim(), self.alone) {
             (Some(sim), _) => self.run_loop(until, || sim.choose(&self.ready)),
-            (None, true) => self.run_loop(until, || self.ready.pop()),
-            (None, false) => self.run_loop(until, || self.next_of_two()),
+            (None, true) => self.run_loop(until, || self.next_alone()),
+            (None, false) => self.run_loop(until, || self.next_of_many()),
         }
     }
 
@@ -64,15 +64,42 @@ impl Worker {
         }
     }
 
+    /// The next fiber of a worker that is alone in its runtime. The caller gets the runtime's reference.
+    #[inline(always)]
+    fn next_alone(&self) -> Option<NonNull<Header>> {
+        if self.young.is_empty() { self.ready.pop() } else { self.next_or_young() }
+    }
+
     /// The next fiber of a worker with others beside it. The caller gets the runtime's reference.
     #[inline(always)]
-    fn next_of_two(&self) -> Option<NonNull<Header>> {
-        if self.budget.get().is_multiple_of(FRESH_SHARE)
-            && let Some(fiber) = self.fresh.pop()
+    fn next_of_many(&self) -> Option<NonNull<Header>> {
+        let budget = self.budget.get();
+        if budget.is_multiple_of(FRESH_SHARE)
+            && let Some(fiber) = self.pop_fresh(budget)
         {
-            return Some(fiber.0);
+            return Some(fiber);
         }
-        self.ready.pop().or_else(|| self.fresh.pop().map(|fiber| fiber.0))
+        let next = if self.young.is_empty() { self.ready.pop() } else { self.next_or_young() };
+        next.or_else(|| self.fresh.pop().map(|fiber| fiber.0))
+    }
+
+    /// An un-started fiber that others could steal: the newest, which keeps trees of fibers small (see [`super::young`]),
+    /// and now and then the oldest.
+    fn pop_fresh(&self, budget: u32) -> Option<NonNull<Header>> {
+        if self.fresh.is_empty() {
+            return None;
+        }
+        let oldest = if budget == FRESH_SHARE { self.shared().steal_own(self.index()) } else { None };
+        oldest.or_else(|| self.fresh.pop()).map(|fiber| fiber.0)
+    }
+
+    /// A fiber that goes on, before any that starts, but for the latter's share.
+    fn next_or_young(&self) -> Option<NonNull<Header>> {
+        let young = || self.young.pop(|patient| self.push_ready(patient));
+        if self.budget.get().is_multiple_of(FRESH_SHARE) {
+            return young();
+        }
+        self.ready.pop().or_else(young)
     }
 
     /// Runs a fiber until it suspends or ends.
@@ -100,7 +127,11 @@ impl Worker {
         match result {
             CoroutineResult::Yield(Suspend::Yield) => {
                 header.phase.set(Phase::Ready);
-                self.push_ready(fiber);
+                if self.young.is_empty() {
+                    self.push_ready(fiber);
+                } else {
+                    self.young.give_way(fiber);
+                }
             }
             // The fiber is off its stack: from here on it can be woken.
             CoroutineResult::Yield(Suspend::Park) => header.phase.set(Phase::Parked),
@@ -240,7 +271,7 @@ impl Worker {
             self.last_poll.set(now);
             self.poll(false, now, None);
         }
-        self.counters().ready.set((self.ready.len() + self.fresh.len()) as u64);
+        self.counters().ready.set((self.ready.len() + self.young.len() + self.fresh.len()) as u64);
         if self.shared().is_cancelling() {
             self.sweep();
         }
@@ -277,7 +308,7 @@ impl Worker {
         let injector = self.shared().injector(self.index());
         while !injector.is_empty() {
             let taken = if self.alone {
-                injector.steal().success().map(|fiber| self.push_ready(fiber.0))
+                injector.steal().success().map(|fiber| self.push_young(fiber.0))
             } else {
                 injector.steal_batch(&self.fresh).success()
             };
@@ -293,7 +324,7 @@ impl Worker {
         let header = unsafe { fiber.as_ref() };
         if header.phase.get() == Phase::Unstarted {
             // A new fiber for this worker in particular; the reference is the runtime's.
-            self.push_ready(fiber);
+            self.push_young(fiber);
         } else {
             let signals = header.wake.collect();
             self.deliver(fiber, signals);

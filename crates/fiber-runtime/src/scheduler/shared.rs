@@ -92,6 +92,11 @@ impl Shared {
             .or_else(|| self.injectors[victim].steal_batch_and_pop(fresh))
     }
 
+    /// Takes the oldest un-started fiber of worker `owner`, the caller, as a thief would.
+    pub(crate) fn steal_own(&self, owner: usize) -> Option<Unstarted> {
+        self.stealers[owner].steal().success()
+    }
+
     /// Whether some worker has un-started fibers that another may take.
     pub(crate) fn has_fresh(&self) -> bool {
         !self.stealers.iter().all(Stealer::is_empty) || !self.injectors.iter().all(Injector::is_empty)

@@ -16,6 +16,7 @@ use super::ids::IdBlock;
 use super::port::Port;
 use super::ready::ReadyQueue;
 use super::shared::{Shared, SharedRef};
+use super::young::Young;
 use crate::fiber::Placement;
 use crate::fiber::blocks::BlockCache;
 use crate::fiber::header::{Header, Phase, Unstarted};
@@ -36,9 +37,11 @@ thread_local! {
 pub(crate) struct Worker {
     /// The fiber on the processor, or null.
     pub(super) current: Cell<*const Header>,
-    /// Started fibers that can go on, and un-started ones that may not leave this worker. Owns the runtime's reference
-    /// to each of them.
+    /// Started fibers that can go on; in a simulation also those that have not started. Owns the runtime's reference to
+    /// each of them.
     pub(super) ready: ReadyQueue,
+    /// Un-started fibers that may not leave this worker, or have nowhere to go.
+    pub(super) young: Young,
     /// Un-started fibers that others may steal.
     pub(super) fresh: Deque<Unstarted>,
     /// Whether there is anybody to steal.
@@ -99,6 +102,7 @@ impl Worker {
         Worker {
             current: Cell::new(null()),
             ready: ReadyQueue::new(),
+            young: Young::new(),
             fresh,
             alone: shared.ports().len() == 1,
             timers: RefCell::new(Wheel::new(now)),
@@ -262,7 +266,16 @@ impl Worker {
                 // SAFETY: the runtime's reference goes to the inbox, which is the first to get it.
                 unsafe { self.shared.ports()[worker].post(fiber.0) };
             }
-            Placement::Anywhere | Placement::Here | Placement::On(_) => self.push_ready(fiber.0),
+            Placement::Anywhere | Placement::Here | Placement::On(_) => self.push_young(fiber.0),
+        }
+    }
+
+    /// Queues an un-started fiber of this worker. A simulation chooses among all that can run.
+    #[inline]
+    pub(super) fn push_young(&self, fiber: NonNull<Header>) {
+        match self.sim {
+            None => self.young.push(fiber),
+            Some(_) => self.push_ready(fiber),
         }
     }
 
@@ -320,7 +333,7 @@ impl Worker {
 
     /// Whether no fiber is ready here.
     pub(crate) fn ready_is_empty(&self) -> bool {
-        self.ready.is_empty()
+        self.ready.is_empty() && self.young.is_empty()
     }
 
     /// Fires the timers that are due at `now`.

@@ -107,6 +107,10 @@ impl<T> Worker<T> {
 pub(crate) struct Stealer<T>(Arc<Queue<T>>);
 
 impl<T> Stealer<T> {
+    pub(crate) fn steal(&self) -> Steal<T> {
+        self.0.take()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -93,6 +93,10 @@ impl Worker {
         self.ready.push(fiber);
     }
 
+    pub(crate) fn ready_is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// A poll that sleeps ends with the eventfd only.
     pub(crate) fn poll(&self, sleep: bool, _now: u64, _deadline: Option<u64>) {
         if sleep {
