@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::monitor::OnHog;
 use crate::stack;
 
 /// Bytes of stack a fiber gets unless told otherwise, the guard page not counted. Unoptimised code needs more: frames are
@@ -18,6 +19,8 @@ const DEFAULT_BLOCKING_THREADS: usize = 16;
 const DEFAULT_BLOCKING_QUEUE: usize = 1024;
 /// How long a thread of the blocking pool waits for work before it leaves.
 const DEFAULT_BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a fiber may hold its worker unless told otherwise. Go's monitor takes the processor away after as long.
+const DEFAULT_HOG_LIMIT: Duration = Duration::from_millis(10);
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
@@ -31,6 +34,10 @@ pub(crate) struct Config {
     pub(crate) blocking_keep_alive: Duration,
     /// Whether SIGUSR1 gives a dump.
     pub(crate) dump_on_signal: bool,
+    /// How long a fiber may hold its worker before it is reported; zero: for ever.
+    pub(crate) hog_limit: Duration,
+    /// Who else is told.
+    pub(crate) on_hog: Option<OnHog>,
 }
 
 impl Config {
@@ -65,6 +72,8 @@ impl Default for Config {
             blocking_threads: DEFAULT_BLOCKING_THREADS,
             blocking_queue: DEFAULT_BLOCKING_QUEUE,
             dump_on_signal: false,
+            hog_limit: DEFAULT_HOG_LIMIT,
+            on_hog: None,
             blocking_keep_alive: DEFAULT_BLOCKING_KEEP_ALIVE,
         }
     }

@@ -8,14 +8,30 @@
 //! A worker lists its fibers between two resumes. One that stays in a fiber for a fifth of a second is interrupted by a
 //! signal (SIGURG, to that thread alone), and its fibers are read in the handler.
 //!
+//! # Hogs
+//! A fiber gives its worker back when it waits. One that computes for long, or blocks in something that is not hooked,
+//! keeps every other fiber of its worker waiting. The monitor, a thread of the process, looks at each worker every half
+//! [limit](crate::Builder::hog_limit) and names a fiber that has not given way for the limit, with its backtrace
+//! ([`HogReport`]): as a warning through `tracing`, at most once a second; to the runtime's
+//! [callback](crate::Builder::on_hog); in [`WorkerMetrics::hogs`](crate::WorkerMetrics::hogs). It is reported again when it
+//! has gone on for ten times as long. When there is neither a subscriber for warnings nor a callback, hogs are counted and
+//! nobody is interrupted.
+//!
+//! Other workers take the un-started fibers that are queued behind a hog. Those that have started wait for it: a fiber
+//! never changes its worker. What to do: give way in long loops ([`yield_now`](crate::yield_now)), or run the work in
+//! [`offload`](crate::offload).
+//!
+//! Time in which the worker's thread was ready and the system ran others is not held against the fiber. The monitor costs
+//! a worker nothing. While the process is busy it looks some hundred times a second; while every worker sleeps, so does it.
+//!
 //! # The signal and system calls
 //! The handler runs on the alternate stack and is installed with `SA_RESTART`, so `read`, `write`, `recv`, `send`,
 //! `accept`, `connect`, `open`, `wait4`, `ioctl`, `flock` and waits for a `Mutex` go on by themselves. As `signal(7)` has
 //! it, the kernel fails some calls with `EINTR` all the same: `poll`, `select`, `epoll_wait`, `nanosleep`, `sleep`,
 //! `pause`, `sigtimedwait`, `semop`, `msgrcv`, `io_getevents`, and socket calls with `SO_RCVTIMEO` or `SO_SNDTIMEO`. `std`
 //! repeats what it calls of them. It concerns calls that block a worker only: a fiber that waits through the runtime or a
-//! hook is off its worker and is never interrupted. A worker is interrupted when somebody asks for a dump while it is in
-//! one fiber for long.
+//! hook is off its worker and is never interrupted. A worker is interrupted only when it has been in
+//! one fiber for long, by the monitor or by a dump.
 //!
 //! # Processors
 //! Backtraces are known on x86-64 Linux. On aarch64 a dump has everything else.
@@ -23,3 +39,4 @@
 pub use crate::dump::{
     Answer, Backtrace, Dump, FiberDump, FiberState, Frame, RuntimeDump, WorkerDump, dump, dump_on_signal,
 };
+pub use crate::monitor::HogReport;

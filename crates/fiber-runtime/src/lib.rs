@@ -40,6 +40,7 @@ pub mod fs;
 pub mod hook;
 pub mod io_manager;
 mod metrics;
+mod monitor;
 pub mod net;
 mod panic_hook;
 pub mod pipe;

@@ -45,6 +45,8 @@ pub(crate) struct Counters {
     pub(crate) sleeps: Counter,
     pub(crate) timers: Counter,
     pub(crate) posts: Counter,
+    /// Written by the monitor.
+    pub(crate) hogs: Counter,
 }
 
 impl Counters {
@@ -62,9 +64,10 @@ impl Counters {
             sleeps,
             timers,
             posts,
+            hogs,
         } = self;
         for counter in
-            [spawned, started, ended, switches, ready, stolen, polls, events, sleeps, timers, posts]
+            [spawned, started, ended, switches, ready, stolen, polls, events, sleeps, timers, posts, hogs]
         {
             counter.set(0);
         }
@@ -99,6 +102,8 @@ pub struct WorkerMetrics {
     pub timers: u64,
     /// Fibers handed over by other threads.
     pub posts: u64,
+    /// Fibers that held the worker longer than the limit.
+    pub hogs: u64,
 }
 
 impl WorkerMetrics {
@@ -118,6 +123,7 @@ impl WorkerMetrics {
             sleeps: counters.sleeps.get(),
             timers: counters.timers.get(),
             posts: counters.posts.get(),
+            hogs: counters.hogs.get(),
         }
     }
 }

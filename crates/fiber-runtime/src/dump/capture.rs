@@ -73,7 +73,6 @@ pub(crate) struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// The fiber that runs, and nothing else.
-    #[expect(dead_code, reason = "the hog monitor comes with the next commit")]
     Running,
     /// Every fiber, from this place of the worker's table of started fibers on; those that have not started, and the one
     /// that runs, with the first piece.
@@ -125,9 +124,9 @@ impl Capture {
         self.fill_started(worker, from);
     }
 
-    /// Fills the capture in a signal handler on the worker's thread, which `registers` describe. False: no fiber was
-    /// interrupted, so nothing of the worker may be read.
-    pub(crate) fn fill_interrupted(&mut self, worker: &Worker, registers: Registers) -> bool {
+    /// Fills the capture in a signal handler on the worker's thread, which `registers` describe if they are known. False:
+    /// no fiber was interrupted, so nothing of the worker may be read.
+    pub(crate) fn fill_interrupted(&mut self, worker: &Worker, registers: Option<Registers>) -> bool {
         let Some(fiber) = worker.running_fiber() else { return false };
         // SAFETY: the current fiber has not ended, and cannot while the handler runs.
         let fiber = unsafe { fiber.as_ref() };
@@ -135,16 +134,17 @@ impl Capture {
         let frames = registers::frames_of(fiber);
         // Elsewhere: on a stack that the fiber has switched to by itself, or the worker is about to switch to or from
         // the fiber. Then the worker's table may be half written.
-        let on_its_stack = frames.contains(&registers.sp);
+        let on_its_stack = registers.is_some_and(|registers| frames.contains(&registers.sp));
         if !matches!(self.wanted, Wanted::All(from) if from > 0) {
             let mut running = record(fiber, 0);
             running.phase = Phase::Running;
-            if on_its_stack {
+            running.stack = registers.and_then(|registers| {
+                if !on_its_stack {
+                    return Some(StackCopy { registers, first: 0, count: 0, cut: true });
+                }
                 // SAFETY: the handler has interrupted this very stack.
-                running.stack = unsafe { self.copy(fiber, registers, MAX_RUNNING) };
-            } else {
-                running.stack = Some(StackCopy { registers, first: 0, count: 0, cut: true });
-            }
+                unsafe { self.copy(fiber, registers, MAX_RUNNING) }
+            });
             self.records.push(running);
         }
         if on_its_stack && let Wanted::All(from) = self.wanted {

@@ -7,7 +7,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::capture::{Capture, Record, Wanted};
-use super::interrupt;
+use super::interrupt::{self, Interrupted};
 use super::report::{Answer, FiberDump, FiberState, RuntimeDump, WorkerDump};
 use super::symbols::{Backtrace, Symboliser};
 use crate::fiber::header::Phase;
@@ -109,7 +109,7 @@ fn collect_worker(
             Some(capture) => capture,
             None => {
                 capture = Capture::new(wanted);
-                if interrupt::capture(port, &mut capture) {
+                if interrupt::capture(port, &mut capture) == Interrupted::Filled {
                     stuck = true;
                     capture
                 } else if let Some(capture) = ask(port, capture, LONG_PATIENCE) {

@@ -60,13 +60,24 @@ static ASKER: Mutex<()> = Mutex::new(());
 /// What SIGURG did before: the address of a leaked `sigaction`.
 static PREVIOUS: AtomicUsize = AtomicUsize::new(0);
 
-/// Fills `capture` on the thread that drives the worker of `port`, whatever that thread does. False: it runs no fiber,
-/// or does not react. Blocks; not for fibers.
-pub(crate) fn capture(port: &'static Port, capture: &mut Capture) -> bool {
+/// What came of an attempt.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupted {
+    /// The capture is filled.
+    Filled,
+    /// The worker ran no fiber at that moment.
+    NoFiber,
+    /// Nobody drives the worker, or its thread does not react.
+    Silent,
+}
+
+/// Fills `capture` on the thread that drives the worker of `port`, whatever that thread does. Blocks; not for fibers.
+pub(crate) fn capture(port: &'static Port, capture: &mut Capture) -> Interrupted {
     install();
     let thread = port.thread();
     if thread == 0 {
-        return false;
+        return Interrupted::Silent;
     }
     let _alone = ASKER.lock().unwrap_or_else(PoisonError::into_inner);
     SLOT.port.store(std::ptr::from_ref(port).cast_mut(), Ordering::Relaxed);
@@ -75,7 +86,7 @@ pub(crate) fn capture(port: &'static Port, capture: &mut Capture) -> bool {
     SLOT.state.store(ASKED, Ordering::Release);
     if sys::signal_thread(thread, SIGNAL).is_err() {
         SLOT.state.store(IDLE, Ordering::Relaxed);
-        return false;
+        return Interrupted::Silent;
     }
     let began = Instant::now();
     loop {
@@ -83,13 +94,13 @@ pub(crate) fn capture(port: &'static Port, capture: &mut Capture) -> bool {
             // Once it fills it comes to an end soon, and the capture is not ours before.
             ASKED if began.elapsed() > PATIENCE => {
                 if SLOT.state.compare_exchange(ASKED, IDLE, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    return false;
+                    return Interrupted::Silent;
                 }
             }
             ASKED | FILLING => std::thread::sleep(Duration::from_micros(50)),
             outcome => {
                 SLOT.state.store(IDLE, Ordering::Relaxed);
-                return outcome == FILLED;
+                return if outcome == FILLED { Interrupted::Filled } else { Interrupted::NoFiber };
             }
         }
     }
@@ -137,8 +148,7 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     // context.
     let filled = Worker::with_current(|worker| unsafe {
         let capture = &mut *SLOT.capture.load(Ordering::Relaxed);
-        registers::of_interrupted(context)
-            .is_some_and(|registers| capture.fill_interrupted(worker, registers))
+        capture.fill_interrupted(worker, registers::of_interrupted(context))
     });
     let outcome = if filled == Some(true) { FILLED } else { NOTHING };
     // Release publishes the capture.

@@ -11,6 +11,7 @@ use crossbeam_deque::Worker as Deque;
 use super::{CallerWorker, Runtime};
 use crate::config::Config;
 use crate::fiber::header::Unstarted;
+use crate::monitor::{HogReport, OnHog};
 use crate::scheduler::port::{Port, State};
 use crate::scheduler::shared::Shared;
 use crate::scheduler::worker::Worker;
@@ -79,6 +80,21 @@ impl Builder {
         self
     }
 
+    /// How long a fiber may hold its worker before it is a hog: reported with its backtrace as a warning through
+    /// `tracing`, to [`on_hog`](Builder::on_hog), and in [`WorkerMetrics::hogs`](crate::WorkerMetrics::hogs). Zero switches
+    /// it off. Default: 10 ms. See [`diagnostics`](crate::diagnostics).
+    pub fn hog_limit(mut self, limit: Duration) -> Self {
+        self.config.hog_limit = limit;
+        self
+    }
+
+    /// Calls `callback` for every hog, on the monitor's thread. It must not block for long, for the monitor sees nothing
+    /// meanwhile.
+    pub fn on_hog(mut self, callback: impl Fn(&HogReport) + Send + Sync + 'static) -> Self {
+        self.config.on_hog = Some(OnHog(Arc::new(callback)));
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -128,6 +144,9 @@ impl Builder {
             })?;
             runtime.threads.push(Some(thread));
             started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended before it started")))?;
+        }
+        if !runtime.shared.config().hog_limit.is_zero() {
+            crate::monitor::watch(&runtime.shared)?;
         }
         Ok(runtime)
     }

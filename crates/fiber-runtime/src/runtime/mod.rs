@@ -209,6 +209,7 @@ impl CallerWorker {
         let alternate = AlternateStack::for_this_thread();
         let entered = self.worker.enter();
         self.worker.port().set_state(State::Running);
+        crate::monitor::worker_awake();
         Driving { caller: self, _entered: entered, _alternate: alternate }
     }
 }

@@ -24,6 +24,7 @@ use super::running::Running;
 use crate::dump;
 use crate::fiber::header::Header;
 use crate::metrics::Counters;
+use crate::monitor;
 use crate::primitive::{AsRawFd, AtomicBool, AtomicPtr, AtomicU8, Ordering, OwnedFd, fence};
 use crate::sync::Spin;
 use crate::sys;
@@ -250,7 +251,9 @@ impl Port {
     /// The worker is awake again; returns how that came about (`Parked`: by itself).
     #[must_use]
     pub(crate) fn unpark(&self) -> State {
-        State::from(self.state.swap(State::Running as u8, Ordering::SeqCst))
+        let before = State::from(self.state.swap(State::Running as u8, Ordering::SeqCst));
+        monitor::worker_awake();
+        before
     }
 
     /// Whether something waits in inbox or control.

@@ -26,6 +26,12 @@ pub(crate) mod dump {
     pub(crate) struct Request;
 }
 
+pub(crate) mod monitor {
+    //! The monitor: no model has one.
+
+    pub(crate) fn worker_awake() {}
+}
+
 pub(crate) mod sys {
     //! The kernel.
 
