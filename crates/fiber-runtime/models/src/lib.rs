@@ -5,8 +5,8 @@
 //! reports a data race, a lost wake (every thread waits: a deadlock) or a failed assertion.
 //!
 //! The *shipped files* are what is checked: this crate compiles them once more, by `#[path]`, with a
-//! [`primitive`] module of loom's types in the place of `crate::primitive`. What they lean on and is not in question
-//! here (the kernel, the switch of stacks, a clock) stands in [`world`], as small as they allow. Nothing of a
+//! `primitive` module of loom's types in the place of `crate::primitive`. What they lean on and is not in question
+//! here (the kernel, the switch of stacks, a clock) stands in `world`, as small as they allow. Nothing of a
 //! protocol is written twice, save what only its caller knows; those lines are marked `As shipped`.
 //!
 //! A model that cannot fail shows nothing. Each was seen failing with the line named in its documentation broken.

@@ -14,9 +14,10 @@ use crate::world::eventfd;
 
 /// Explores `model`. `preemptions` bounds how often a thread may be interrupted where it does not wait: with two, nearly
 /// all known bugs of such code show; `LOOM_MAX_PREEMPTIONS` raises it.
-fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.max(Some(preemptions));
+    builder.max_branches = 20_000;
     builder.check(move || {
         model();
         eventfd::close_all();

@@ -8,6 +8,7 @@ pub(crate) use loom::sync::atomic::{
 };
 
 pub(crate) use crate::world::eventfd::{AsRawFd, OwnedFd};
+pub(crate) use crate::world::statics::StaticLock;
 
 pub(crate) mod deque {
     //! Stands in for crossbeam's deques.
@@ -17,14 +18,20 @@ pub(crate) mod deque {
 /// A cell that reports two accesses of which neither happens before the other.
 ///
 /// Every access counts as a write at the moment of `get`: stricter than the memory model, which allows several to read.
+/// loom does not switch threads at an access of its own cell, so an atomic load stands before each.
 pub(crate) struct UnsafeCell<T: ?Sized> {
     watched: loom::cell::UnsafeCell<()>,
+    here: AtomicUsize,
     value: cell::UnsafeCell<T>,
 }
 
 impl<T> UnsafeCell<T> {
     pub(crate) fn new(value: T) -> Self {
-        UnsafeCell { watched: loom::cell::UnsafeCell::new(()), value: cell::UnsafeCell::new(value) }
+        UnsafeCell {
+            watched: loom::cell::UnsafeCell::new(()),
+            here: AtomicUsize::new(0),
+            value: cell::UnsafeCell::new(value),
+        }
     }
 
     pub(crate) fn into_inner(self) -> T {
@@ -35,6 +42,7 @@ impl<T> UnsafeCell<T> {
 
 impl<T: ?Sized> UnsafeCell<T> {
     pub(crate) fn get(&self) -> *mut T {
+        self.here.load(Ordering::Relaxed);
         self.watched.with_mut(|_| ());
         self.value.get()
     }

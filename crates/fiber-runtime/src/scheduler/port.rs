@@ -25,7 +25,7 @@ use crate::dump;
 use crate::fiber::header::Header;
 use crate::metrics::Counters;
 use crate::monitor;
-use crate::primitive::{AsRawFd, AtomicBool, AtomicPtr, AtomicU8, Ordering, OwnedFd, fence};
+use crate::primitive::{AsRawFd, AtomicBool, AtomicPtr, AtomicU8, Ordering, OwnedFd, StaticLock, fence};
 use crate::sync::Spin;
 use crate::sys;
 
@@ -103,7 +103,7 @@ struct Ports {
     free: Vec<&'static Port>,
 }
 
-static PORTS: Spin<Ports> = Spin::new(Ports { all: Vec::new(), free: Vec::new() });
+static PORTS: StaticLock<Ports> = StaticLock::new(Ports { all: Vec::new(), free: Vec::new() });
 
 impl Port {
     /// A port nobody else has.

@@ -46,8 +46,8 @@ impl Meeting {
     }
 }
 
-/// Seen failing (a race or a deadlock) with `Relaxed` for the `AcqRel` of `complete` and of `enrol`, with `Relaxed` in
-/// `is_complete`, and when `enrol` stores the waiter after it has set the bit.
+/// Seen failing (a race) with `Relaxed` for the `AcqRel` of `complete` and of `enrol`, and with `Relaxed` in
+/// `is_complete`.
 #[test]
 fn a_joiner_is_woken_and_reads_the_result() {
     explore(3, || {
@@ -69,8 +69,7 @@ fn a_joiner_is_woken_and_reads_the_result() {
 
 /// A joiner whose deadline passes withdraws and enrols again; the fiber takes the one or the other waiter, or none.
 ///
-/// Seen failing when `withdraw` clears the cell before it has taken the bit back, and when it clears it whatever it
-/// finds.
+/// Seen failing when `withdraw` clears the cell whatever it finds.
 #[test]
 fn a_joiner_that_gives_up_can_wait_again() {
     explore(3, || {

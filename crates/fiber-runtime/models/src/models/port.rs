@@ -13,7 +13,7 @@ use crate::sys;
 /// `Port::notify_as`, and with the last look before the `park`.
 #[test]
 fn a_sleeper_does_not_miss_a_message() {
-    explore(3, || {
+    explore(2, || {
         let port = Port::acquire();
         port.eventfd().unwrap();
         port.set_state(State::Running);

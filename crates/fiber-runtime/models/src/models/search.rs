@@ -40,8 +40,9 @@ fn ran(fiber: &Header) -> bool {
 /// A worker spawns a fiber and then never gives way (another wakes up, or is awake, and takes it), while that other is
 /// anywhere between running and asleep.
 ///
-/// Seen failing without the fence in `Shared::wake_searcher`, without the fence in `Port::park`, without `has_fresh`
-/// among the last looks of `Worker::sleep`, and with `add_idle` after that look.
+/// Seen failing without the fence in `Shared::wake_searcher`, without `has_fresh` among the last looks of
+/// `Worker::sleep`, without its `add_idle`, and when `wake_one` keeps its count of a searcher it did not find. (The fence
+/// of `Port::park` is not missed here: the deques have one of their own.)
 #[test]
 fn a_spawn_is_stolen_from_a_worker_that_does_not_give_way() {
     explore(3, || {
@@ -87,7 +88,7 @@ fn a_fiber_placed_at_a_stuck_worker_is_taken_by_another() {
 /// A worker that was woken to search and is stopped meanwhile leaves the count of searchers as it was, so that the next
 /// spawn wakes somebody again.
 ///
-/// Seen failing with `end_search` left out where `Worker::sleep` was woken to search.
+/// Seen failing without the search of a worker that was woken to search, which ends the count.
 #[test]
 fn the_count_of_searchers_returns_to_zero() {
     explore(2, || {

@@ -5,6 +5,7 @@ pub(crate) mod deque;
 pub(crate) mod eventfd;
 pub(crate) mod fiber;
 pub(crate) mod scheduler;
+pub(crate) mod statics;
 pub(crate) mod sync;
 pub(crate) mod waiter;
 

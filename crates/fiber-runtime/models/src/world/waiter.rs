@@ -34,9 +34,30 @@ impl Waiter {
     }
 }
 
+/// As shipped, but always by way of the handle: no thread of loom's runs two fibers.
+#[derive(Debug)]
+pub(crate) struct Sleeper(Waiter);
+
+impl Sleeper {
+    pub(crate) fn current() -> Sleeper {
+        Sleeper(Waiter::current())
+    }
+
+    pub(crate) unsafe fn wake_or_handle(self) -> Option<Waiter> {
+        Some(self.0)
+    }
+}
+
 loom::thread_local! {
     /// Whether the calling thread's waits end as those of a cancelled fiber.
     static CANCELLED: Cell<bool> = Cell::new(false);
+    /// How many of the calling thread's next waits end without a reason.
+    static STRAY: Cell<u32> = Cell::new(0);
+}
+
+/// The calling thread's next wait ends at a moment of loom's choice, without a wake.
+pub(crate) fn stray_wake() {
+    STRAY.with(|stray| stray.set(1));
 }
 
 /// The calling thread is a fiber that is cancelled while it waits.
@@ -53,6 +74,10 @@ pub(crate) fn wait(_label: &'static str, deadline: Option<Instant>) -> Woken {
     if deadline.is_some() {
         loom::thread::yield_now();
         return Woken::TimedOut;
+    }
+    if STRAY.with(|stray| stray.replace(0)) > 0 {
+        loom::thread::yield_now();
+        return Woken::Signal;
     }
     loom::thread::park();
     Woken::Signal
