@@ -29,6 +29,7 @@
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
 //! - [`diagnostics`]: what every fiber does and where it waits.
 //! - [`sim`]: the same runtime on virtual time, from a seed.
+//! - [`soundness`]: why all this is safe, and which test shows it.
 
 mod blocking;
 mod config;
@@ -51,6 +52,8 @@ mod runtime;
 mod scheduler;
 pub mod signal;
 pub mod sim;
+#[doc = include_str!("soundness.md")]
+pub mod soundness {}
 mod stack;
 pub mod sync;
 mod sys;
@@ -61,8 +64,8 @@ mod waiter;
 pub use blocking::offload;
 pub use fiber::{
     AccessError, CancelToken, Cancelled, Elapsed, Fiber, FiberBuilder, FiberLocal, JoinError, JoinHandle,
-    JoinSet, Scope, ScopedJoinHandle, Wake, current, current_deadline, in_fiber, park, park_until, scope,
-    shielded, try_current, with_deadline, with_timeout, yield_now,
+    JoinSet, Scope, ScopedJoinHandle, Wake, current, current_deadline, in_fiber, no_yield, park, park_until,
+    scope, shielded, try_current, with_deadline, with_timeout, yield_now,
 };
 pub use io_manager::IoManager;
 pub use metrics::{Metrics, WorkerMetrics};

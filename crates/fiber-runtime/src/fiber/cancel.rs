@@ -109,6 +109,8 @@ const CANCELLED: u8 = 1;
 const LIMITED: u8 = 2;
 /// It does not notice that it is cancelled.
 const SHIELDED: u8 = 4;
+/// It does not give way: [`super::hold`].
+const HELD: u8 = 128;
 
 impl Attention {
     pub(crate) const fn new() -> Self {
@@ -158,12 +160,26 @@ impl Attention {
     }
 
     fn asks_to_end(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & (CANCELLED | SHIELDED) == CANCELLED
+        self.0.load(Ordering::Relaxed) & (CANCELLED | SHIELDED | HELD) == CANCELLED
+    }
+
+    /// The fiber itself. False: it holds already.
+    pub(super) fn hold(&self) -> bool {
+        self.0.fetch_or(HELD, Ordering::Relaxed) & HELD == 0
+    }
+
+    /// The fiber itself.
+    pub(super) fn let_go(&self) {
+        self.0.fetch_and(!HELD, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & HELD != 0
     }
 }
 
 impl Header {
-    /// Whether this fiber is to end now: it was cancelled, and is neither unwinding already nor shielded.
+    /// Whether this fiber is to end now: it was cancelled, and is neither unwinding already nor shielded nor held.
     #[inline(always)]
     pub(crate) fn must_end(&self) -> bool {
         self.attention.is_needed() && self.must_end_indeed()
@@ -217,7 +233,8 @@ fn stop_of_fiber(worker: &Worker, fiber: &Header) -> Option<Stop> {
         return Some(Stop::Errno(libc::ECANCELED));
     }
     let limit = fiber.extras.get().and_then(|extras| extras.limit())?;
-    (limit <= worker.now_nanos() && !std::thread::panicking()).then_some(Stop::TimedOut)
+    (limit <= worker.now_nanos() && !fiber.attention.is_held() && !std::thread::panicking())
+        .then_some(Stop::TimedOut)
 }
 
 /// The end of a native call, as an error. Unwinds when the reason is one that the fiber, or the code in a deadline's

@@ -205,9 +205,11 @@ pub(crate) fn bound(deadline: Option<Instant>) -> (Option<Instant>, bool) {
     }
 }
 
-/// Whether the caller's limit has passed. Not while it unwinds from a panic: its destructors are not cut short.
+/// Whether the caller's limit has passed. Not while it unwinds from a panic, for its destructors are not cut short, nor
+/// while it is held.
 pub(super) fn is_over() -> bool {
     with_limits_in_use(Limits::get).is_some_and(|until| until <= Clock::new().nanos(time::now()))
+        && !super::hold::is_held()
         && !std::thread::panicking()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`header`]: the block of memory; [`blocks`]: where it comes from; [`wake`]: the word other threads wake it through;
 //!   [`park`]: suspension.
-//! - [`builder`]: making one; [`join`]: its result; [`extras`]: what few fibers have.
+//! - [`builder`]: making one; [`join`]: its result; [`extras`]: what few fibers have; [`hold`]: keeping the worker.
 //! - [`scope`](mod@scope), [`join_set`]: many at once; [`keeper`]: how they keep count; [`local`]: what each has for itself.
 //! - [`cancel`], [`token`]: ending one from outside; [`deadline`]: ending what a piece of its code waits for.
 
@@ -12,6 +12,7 @@ pub(crate) mod cancel;
 pub(crate) mod deadline;
 pub(crate) mod extras;
 pub(crate) mod header;
+mod hold;
 mod join;
 mod join_set;
 mod keeper;
@@ -30,6 +31,7 @@ pub use builder::FiberBuilder;
 pub(crate) use builder::{Placement, SpawnOptions, Spawner, spawn_unchecked};
 pub use cancel::{Cancelled, shielded};
 pub use deadline::{Elapsed, current_deadline, with_deadline, with_timeout};
+pub use hold::no_yield;
 pub(crate) use join::Completed;
 pub use join::{JoinError, JoinHandle};
 pub use join_set::JoinSet;

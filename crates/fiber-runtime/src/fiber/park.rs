@@ -23,6 +23,7 @@ pub(crate) fn suspend(fiber: &Header, reason: Suspend) {
     debug_assert!(!yielder.is_null());
     let here = 0u8;
     fiber.resume_at.set(&raw const here);
+    debug_assert!(is_on_its_stack(fiber, &raw const here), "rule R3: not on an alternate stack for signals");
     if let Some(extras) = fiber.extras.get() {
         extras.leave();
     }
@@ -32,6 +33,12 @@ pub(crate) fn suspend(fiber: &Header, reason: Suspend) {
     if let Some(extras) = fiber.extras.get() {
         extras.enter();
     }
+}
+
+/// Whether `here`, in the caller's frame, is on the fiber's stack.
+fn is_on_its_stack(fiber: &Header, here: *const u8) -> bool {
+    let (low, limit) = fiber.stack_guard.get();
+    (limit..low + crate::stack::slot_size(fiber.class)).contains(&here.addr())
 }
 
 /// Waits for one of `mask`, for cancellation, or until `deadline`.
@@ -59,11 +66,11 @@ pub(crate) fn wait_nanos(
     if fiber.attention.is_needed() {
         return wait_within_limit(worker, fiber, mask, label, deadline);
     }
-    wait_unlimited(worker, fiber, mask, label, deadline)
+    wait_unlimited(worker, fiber, mask, label, deadline, false)
 }
 
-/// As [`wait_nanos`], for a fiber that is cancelled or in the scope of a deadline. A passed limit ends the wait as a
-/// cancellation does, and [`super::cancel::unwind`] knows the difference.
+/// As [`wait_nanos`], for a fiber that is cancelled, in the scope of a deadline, or held. A passed limit ends the wait
+/// as a cancellation does, and [`super::cancel::unwind`] knows the difference.
 #[cold]
 fn wait_within_limit(
     worker: &Worker,
@@ -75,12 +82,14 @@ fn wait_within_limit(
     if fiber.must_end() {
         return Woken::Cancelled;
     }
+    let held = fiber.attention.is_held();
     // Destructors that wait while a panic unwinds are not cut short: a second unwinding would abort.
-    let limit = fiber.extras.get().and_then(|extras| extras.limit()).filter(|_| !std::thread::panicking());
+    let limit =
+        fiber.extras.get().and_then(|extras| extras.limit()).filter(|_| !held && !std::thread::panicking());
     let Some(limit) = limit.filter(|&limit| deadline.is_none_or(|deadline| limit < deadline)) else {
-        return wait_unlimited(worker, fiber, mask, label, deadline);
+        return wait_unlimited(worker, fiber, mask, label, deadline, held);
     };
-    match wait_unlimited(worker, fiber, mask, label, Some(limit)) {
+    match wait_unlimited(worker, fiber, mask, label, Some(limit), held) {
         Woken::TimedOut => Woken::Cancelled,
         woken => woken,
     }
@@ -93,8 +102,10 @@ fn wait_unlimited(
     mask: Signals,
     label: &'static str,
     deadline: Option<u64>,
+    held: bool,
 ) -> Woken {
-    let panicking = std::thread::panicking();
+    // Rule R3: std counts panics per thread, so no other fiber may run while this one unwinds.
+    let blocking = held || std::thread::panicking();
     let wanted = mask.union(Signals::CANCEL);
     let tokens = fiber.tokens.get();
     if tokens.intersects(wanted) {
@@ -109,8 +120,7 @@ fn wait_unlimited(
     {
         return Woken::TimedOut;
     }
-    if panicking {
-        // Rule R3: std counts panics per thread, so no other fiber may run while this one unwinds.
+    if blocking {
         worker.block_thread(fiber);
     } else {
         suspend(fiber, Suspend::Park);
@@ -131,30 +141,35 @@ pub(crate) fn yield_now() {
         if std::thread::panicking() {
             return;
         }
-        check(worker, fiber);
+        if !may_yield(worker, fiber) {
+            return;
+        }
         suspend(fiber, Suspend::Yield);
-        check(worker, fiber);
+        may_yield(worker, fiber);
     });
     if in_fiber.is_none() {
         std::thread::yield_now();
     }
 }
 
+/// Unwinds a fiber that is to end. False: it keeps its worker.
 #[inline(always)]
-fn check(worker: &Worker, fiber: &Header) {
-    if fiber.attention.is_needed() {
-        check_indeed(worker, fiber);
-    }
+fn may_yield(worker: &Worker, fiber: &Header) -> bool {
+    !fiber.attention.is_needed() || may_yield_indeed(worker, fiber)
 }
 
 #[cold]
-fn check_indeed(worker: &Worker, fiber: &Header) {
+fn may_yield_indeed(worker: &Worker, fiber: &Header) -> bool {
+    if fiber.attention.is_held() {
+        return false;
+    }
     let is_over = || {
         fiber.extras.get().and_then(|extras| extras.limit()).is_some_and(|limit| limit <= worker.now_nanos())
     };
     if fiber.must_end() || is_over() {
         super::cancel::unwind();
     }
+    true
 }
 
 impl Worker {
@@ -199,12 +214,12 @@ impl Worker {
 /// keep others from being served.
 pub(crate) const COURTESY: u32 = 64;
 
-/// An operation that could have waited did not have to. One in [`COURTESY`] of those gives way.
+/// An operation that could have waited did not have to. One in [`COURTESY`] of those gives way, if it is `willing`.
 /// Does not unwind, so a hook may call it.
 #[inline]
-pub(crate) fn courtesy() {
+pub(crate) fn courtesy(willing: impl FnOnce() -> bool) {
     let due = Worker::with_current_fiber(|worker, _| worker.spend_courtesy());
-    if due == Some(true) {
+    if due == Some(true) && willing() {
         yield_uncancelled();
     }
 }
@@ -212,7 +227,7 @@ pub(crate) fn courtesy() {
 /// As [`yield_now`], for a fiber that must not end yet although it is cancelled.
 pub(crate) fn yield_uncancelled() {
     let in_fiber = Worker::with_current_fiber(|_, fiber| {
-        if !std::thread::panicking() {
+        if !fiber.attention.is_held() && !std::thread::panicking() {
             suspend(fiber, Suspend::Yield);
         }
     });

@@ -101,7 +101,11 @@ fn drive_from(
             }
             Ok(result) => {
                 done(result);
-                park::courtesy();
+                park::courtesy(|| match patience.take() {
+                    // Rule R3: a signal handler writes, to a descriptor that does not block.
+                    Some(patience) if matches!(interest, Interest::Write) => patience().is_ok(),
+                    Some(_) | None => true,
+                });
                 return Ok(result);
             }
             stop => return stop,

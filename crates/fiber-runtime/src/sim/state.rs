@@ -144,7 +144,7 @@ impl SimState {
     pub(crate) fn blocked_while_panicking(&self, worker: &Worker, fiber: &Header) {
         let Some(deadline) = worker.next_deadline().filter(|_| fiber.timer.is_armed()) else {
             eprintln!(
-                "fiber {} waits ({}) while it unwinds, and in a simulation nothing can wake it",
+                "fiber {} waits ({}) while it unwinds or holds its worker, and in a simulation nothing can wake it",
                 fiber.describe(),
                 fiber.label.get()
             );

@@ -56,7 +56,7 @@ pub(crate) const fn stack_size(class: u8) -> usize {
 
 /// Bytes of the slot of a stack of `class`, guard included.
 #[inline]
-const fn slot_size(class: u8) -> usize {
+pub(crate) const fn slot_size(class: u8) -> usize {
     GUARD + stack_size(class)
 }
 
