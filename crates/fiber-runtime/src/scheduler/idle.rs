@@ -30,6 +30,10 @@ impl Worker {
         if !self.alone && self.shared().begin_search() && self.search() {
             return;
         }
+        // Memory that nobody needs at the moment goes back to the kernel, a few stacks at a time.
+        if self.trim_stacks() {
+            return;
+        }
         self.sleep(until);
     }
 

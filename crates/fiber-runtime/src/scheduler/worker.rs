@@ -323,6 +323,15 @@ impl Worker {
         self.alarm.set(self.now_nanos().saturating_add(crate::time::saturating_nanos(after)));
     }
 
+    /// Gives some unused memory back; true: there was some, and there may be more.
+    pub(super) fn trim_stacks(&self) -> bool {
+        let trimmed = crate::stack::trim();
+        if trimmed {
+            self.budget.set(0);
+        }
+        trimmed
+    }
+
     /// Whether this worker has no fiber, started or not, nor one on its way here.
     pub(crate) fn is_empty(&self) -> bool {
         self.alive.borrow().is_empty()

@@ -1,10 +1,14 @@
 //! Stacks waiting to be used again: a LIFO per worker, and a depot shared by all.
 //!
 //! A worker takes the stack it gave back last, whose top is still in its cache. It talks to the depot in batches, so
-//! the depot's lock is taken once for many stacks. What the depot holds beyond [`RESIDENT_BUDGET`] has been emptied
-//! with `MADV_DONTNEED`: guard markers survive that, contents do not, and an unused stack has none.
+//! the depot's lock is taken once for many stacks. What the depot holds beyond [`RESIDENT_BUDGET`] is emptied with
+//! `MADV_DONTNEED`: guard markers survive that, contents do not, and an unused stack has none. Workers do that before they
+//! sleep ([`trim`]), not when fibers end: in a burst that comes again and again, each stack would cost a system call and a
+//! page fault every time.
 
+use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{CLASSES, FiberStack, GUARD, arena, slot_size};
 use crate::sync::Spin;
@@ -14,9 +18,11 @@ use crate::sys;
 const LOCAL_MAX: usize = 128;
 /// Stacks moved between worker and depot at a time.
 const BATCH: usize = 64;
-/// Bytes of slots, over all classes, that the depot holds without emptying them. Most stacks have touched a page or two of
-/// their slot, so what is resident is usually a tenth of it.
-const RESIDENT_BUDGET: usize = 256 << 20;
+/// Bytes of slots, over all classes, that the depot keeps possibly resident while workers have time to empty them. Most
+/// stacks have touched a page or two of their slot, so what is resident is usually a tenth of it.
+const RESIDENT_BUDGET: usize = 64 << 20;
+/// Stacks that [`trim`] empties at a time.
+const TRIM: usize = 16;
 
 /// The stacks a worker has at hand.
 pub(crate) struct StackCache {
@@ -41,7 +47,8 @@ impl StackCache {
     fn refill(&mut self, class: u8) -> io::Result<FiberStack> {
         let local = &mut self.free[usize::from(class)];
         local.reserve(LOCAL_MAX);
-        DEPOT.lock(|depot| depot.take(class, local));
+        let warm = DEPOT.lock(|depot| depot.take(class, local));
+        WARM_BYTES.fetch_sub(warm * slot_size(class), Ordering::Relaxed);
         match local.pop() {
             Some(stack) => Ok(stack),
             None => arena::carve(class),
@@ -59,20 +66,13 @@ impl StackCache {
         }
     }
 
-    /// Moves the `count` stacks unused longest to the depot, emptying those the budget has no room for.
+    /// Moves the `count` stacks unused longest to the depot.
     #[cold]
     fn spill(&mut self, class: u8, count: usize) {
         let local = &mut self.free[usize::from(class)];
         let count = count.min(local.len());
-        let bytes = count * slot_size(class);
-        if DEPOT.lock(|depot| depot.reserve(bytes)) {
-            DEPOT.lock(|depot| depot.warm[usize::from(class)].extend(local.drain(..count)));
-        } else {
-            for stack in &local[..count] {
-                empty(stack);
-            }
-            DEPOT.lock(|depot| depot.cold[usize::from(class)].extend(local.drain(..count)));
-        }
+        WARM_BYTES.fetch_add(count * slot_size(class), Ordering::Relaxed);
+        DEPOT.lock(|depot| depot.warm[usize::from(class)].extend(local.drain(..count)));
     }
 }
 
@@ -83,7 +83,30 @@ impl Drop for StackCache {
                 self.spill(class, BATCH);
             }
         }
+        while trim() {}
     }
+}
+
+/// Empties a few stacks of the depot, those unused longest, if it holds more than its budget. True: there may be more.
+pub(crate) fn trim() -> bool {
+    // Relaxed: a count, not what guards the stacks.
+    if WARM_BYTES.load(Ordering::Relaxed) <= RESIDENT_BUDGET {
+        return false;
+    }
+    for class in 0..CLASSES {
+        let taken: Vec<FiberStack> = DEPOT.lock(|depot| {
+            let warm = &mut depot.warm[class];
+            warm.drain(..warm.len().min(TRIM)).collect()
+        });
+        if taken.is_empty() {
+            continue;
+        }
+        WARM_BYTES.fetch_sub(taken.len() * slot_size(class as u8), Ordering::Relaxed);
+        taken.iter().for_each(empty);
+        DEPOT.lock(|depot| depot.cold[class].extend(taken));
+        return true;
+    }
+    false
 }
 
 /// Gives the pages of an unused stack back to the kernel.
@@ -97,38 +120,30 @@ fn empty(stack: &FiberStack) {
 
 /// Stacks nobody has at hand.
 struct Depot {
-    /// Possibly resident; counted in `warm_bytes`.
-    warm: [Vec<FiberStack>; CLASSES],
+    /// Possibly resident, unused longest first; counted in [`WARM_BYTES`].
+    warm: [VecDeque<FiberStack>; CLASSES],
     /// Emptied.
     cold: [Vec<FiberStack>; CLASSES],
-    warm_bytes: usize,
 }
 
-static DEPOT: Spin<Depot> = Spin::new(Depot {
-    warm: [const { Vec::new() }; CLASSES],
-    cold: [const { Vec::new() }; CLASSES],
-    warm_bytes: 0,
-});
+static DEPOT: Spin<Depot> =
+    Spin::new(Depot { warm: [const { VecDeque::new() }; CLASSES], cold: [const { Vec::new() }; CLASSES] });
+
+/// Bytes of the depot's slots that are possibly resident. Added before stacks come and subtracted after they have gone: at
+/// times too much, never less than nothing.
+static WARM_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 impl Depot {
-    /// Whether `bytes` more may stay resident; if so they are counted.
-    fn reserve(&mut self, bytes: usize) -> bool {
-        let fits = self.warm_bytes + bytes <= RESIDENT_BUDGET;
-        if fits {
-            self.warm_bytes += bytes;
-        }
-        fits
-    }
-
-    fn take(&mut self, class: u8, into: &mut Vec<FiberStack>) {
+    /// Moves a batch to `into`, warm ones first. Returns how many of them are warm.
+    fn take(&mut self, class: u8, into: &mut Vec<FiberStack>) -> usize {
         let warm = &mut self.warm[usize::from(class)];
         let count = warm.len().min(BATCH);
         into.extend(warm.drain(warm.len() - count..));
-        self.warm_bytes -= count * slot_size(class);
         if count == 0 {
             let cold = &mut self.cold[usize::from(class)];
             let count = cold.len().min(BATCH);
             into.extend(cold.drain(cold.len() - count..));
         }
+        count
     }
 }

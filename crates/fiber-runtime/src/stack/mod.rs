@@ -20,7 +20,7 @@
 //! stack by a few cache lines: without it the hot ends of all stacks would compete for the same cache sets.
 //!
 //! A finished fiber's stack goes to its worker's cache and from there to a shared depot ([`cache`]); beyond a budget
-//! of resident memory the depot gives the pages back to the kernel and keeps the guarded address range.
+//! of resident memory workers with nothing else to do give the pages back to the kernel and keep the guarded range.
 
 mod arena;
 mod cache;
@@ -28,7 +28,7 @@ pub(crate) mod overflow;
 
 use std::num::NonZeroUsize;
 
-pub(crate) use cache::StackCache;
+pub(crate) use cache::{StackCache, trim};
 
 /// The smallest stack.
 pub(crate) const MIN_STACK: usize = 16 * 1024;

@@ -175,3 +175,39 @@ fn a_panic_with_backtrace_fits_the_smallest_useful_stack() {
     assert!(output.status.success(), "{message}");
     assert!(message.contains("with backtrace") && message.contains("stack backtrace"), "{message}");
 }
+
+#[test]
+fn idle_workers_give_back_what_a_burst_left_behind() {
+    const FIBERS: usize = 4000;
+    let resident = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let runtime = Runtime::builder().workers(1).stack_size(128 << 10).build().unwrap();
+    let (before, peak) = runtime.block_on(move || {
+        let before = resident();
+        let touch = || {
+            // More than a page, so that it shows beside what other tests do meanwhile.
+            std::hint::black_box([1_u8; 16 << 10]);
+            crate::park();
+        };
+        let fibers: Vec<_> = (0..FIBERS).map(|_| crate::spawn_local(touch)).collect();
+        crate::yield_now();
+        let peak = resident();
+        fibers.iter().for_each(|fiber| fiber.fiber().unpark());
+        fibers.into_iter().for_each(|fiber| fiber.join().unwrap());
+        (before, peak)
+    });
+    let grown = peak - before;
+    assert!(grown > FIBERS * (16 << 10), "{FIBERS} fibers made {grown} bytes resident");
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while resident() > before + grown / 2 {
+        assert!(
+            std::time::Instant::now() < patience,
+            "{} of {grown} bytes are still there",
+            resident() - before
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    drop(runtime);
+}

@@ -93,6 +93,10 @@ impl Worker {
         self.ready.push(fiber);
     }
 
+    pub(super) fn trim_stacks(&self) -> bool {
+        false
+    }
+
     pub(crate) fn ready_is_empty(&self) -> bool {
         self.ready.is_empty()
     }
