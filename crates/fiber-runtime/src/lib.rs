@@ -27,7 +27,7 @@
 //! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
 //! - [`pipe`], [`process`], [`signal`], [`fs`], [`fd`]: the rest of the system; descriptors of any other kind.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
-//! - [`diagnostics`]: what every fiber does and where it waits.
+//! - [`diagnostics`]: what every fiber does and where it waits; [`trace`]: `tracing` spans that belong to fibers.
 //! - [`sim`]: the same runtime on virtual time, from a seed.
 //! - [`soundness`]: why all this is safe, and which test shows it.
 
@@ -59,6 +59,7 @@ pub mod sync;
 mod sys;
 pub mod time;
 mod timer;
+pub mod trace;
 mod waiter;
 
 pub use blocking::offload;

@@ -10,6 +10,7 @@ use super::deadline::Limits;
 use super::header::Header;
 use super::keeper::Keepers;
 use super::local::Locals;
+use crate::trace::Spans;
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -18,17 +19,22 @@ pub(crate) struct Extras {
     pub(super) told_of_cancel: Cell<bool>,
     pub(super) limits: Limits,
     pub(super) locals: Locals,
+    pub(crate) spans: Spans,
     keepers: Cell<Keepers>,
 }
 
 impl Extras {
     /// The fiber is about to leave the processor. Runs on the fiber's stack; must not suspend or unwind.
     #[cold]
-    pub(super) fn leave(&self) {}
+    pub(super) fn leave(&self) {
+        self.spans.leave();
+    }
 
     /// The fiber is back on the processor. As [`Extras::leave`].
     #[cold]
-    pub(super) fn enter(&self) {}
+    pub(super) fn enter(&self) {
+        self.spans.enter();
+    }
 
     /// The fiber is being made: `keepers` will be told of its end.
     pub(super) fn set_keepers(&self, keepers: Keepers) {
@@ -39,6 +45,7 @@ impl Extras {
     #[cold]
     pub(crate) fn finish(&self) {
         self.locals.close();
+        self.spans.close();
     }
 
     /// The fiber is over, and its result has found its way. Runs on the fiber's stack, if it had one.

@@ -28,6 +28,7 @@ use crate::sim::group::GroupCore;
 use crate::stack::StackCache;
 use crate::time::Clock;
 use crate::timer::{TimerNode, Wheel};
+use crate::trace;
 
 thread_local! {
     static CURRENT: Cell<*const Worker> = const { Cell::new(null()) };
@@ -134,7 +135,7 @@ impl Worker {
             current.set(self);
         });
         self.port.set_driven(true);
-        Entered { worker: self }
+        Entered { worker: self, _spans: trace::leave_thread() }
     }
 
     /// Calls `body` with the worker the calling thread drives, if it does.
@@ -384,6 +385,7 @@ impl Drop for Worker {
 /// See [`Worker::enter`].
 pub(crate) struct Entered<'a> {
     worker: &'a Worker,
+    _spans: trace::ThreadSpans,
 }
 
 impl Drop for Entered<'_> {
