@@ -24,7 +24,8 @@
 //! - [`scope`](scope()): fibers that borrow; [`JoinSet`]: many, joined as they end; [`fiber_local!`]: what each has for itself.
 //! - [`Fiber::cancel`], [`CancelToken`], [`Cancelled`], [`shielded`], [`with_deadline`], [`with_timeout`]: ending what waits.
 //! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
-//! - [`sync`], [`net`], [`hook`]: locks and channels, sockets, and the libc calls of code that knows nothing of fibers.
+//! - [`sync`], [`select!`], [`net`], [`hook`]: locks and channels, waiting for several at once, sockets, and the libc calls
+//!   of code that knows nothing of fibers.
 //! - [`pipe`], [`process`], [`signal`], [`fs`], [`fd`]: the rest of the system; descriptors of any other kind.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
 //! - [`diagnostics`]: what every fiber does and where it waits; [`trace`]: `tracing` spans that belong to fibers.

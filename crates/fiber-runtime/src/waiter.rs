@@ -4,7 +4,9 @@
 //! until the condition holds. `wait` may return early (a stale wake), never late: a wake that comes before it is kept.
 //! It is separate from the user's `park` token, so a lock inside a library does not swallow somebody's `unpark`.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -22,6 +24,8 @@ pub(crate) enum Waiter {
     Fiber(Fiber),
     /// A plain thread in [`wait`].
     Thread(Thread),
+    /// A plain thread that polls descriptors, among them this eventfd.
+    Event(Arc<OwnedFd>),
 }
 
 impl PartialEq for Waiter {
@@ -29,19 +33,22 @@ impl PartialEq for Waiter {
         match (self, other) {
             (Waiter::Fiber(one), Waiter::Fiber(other)) => one == other,
             (Waiter::Thread(one), Waiter::Thread(other)) => one.id() == other.id(),
-            (Waiter::Fiber(_), Waiter::Thread(_)) | (Waiter::Thread(_), Waiter::Fiber(_)) => false,
+            (Waiter::Event(one), Waiter::Event(other)) => Arc::ptr_eq(one, other),
+            (Waiter::Fiber(_) | Waiter::Thread(_) | Waiter::Event(_), _) => false,
         }
     }
 }
 
 /// A fiber or thread that stands in a queue, as its node there knows it: uncounted, because whoever stands in a queue
 /// is alive until it is taken out. Standing and being woken on one worker then costs no atomic operation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Sleeper {
     /// A fiber in [`wait`], or about to be.
     Fiber(NonNull<Header>),
     /// A plain thread in [`wait`], or about to be.
     Thread(Thread),
+    /// A plain thread that polls descriptors, among them this eventfd, or is about to.
+    Event(Arc<OwnedFd>),
 }
 
 impl Sleeper {
@@ -71,6 +78,7 @@ impl Sleeper {
                 Some(Waiter::Fiber(unsafe { handle(fiber) }))
             }
             Sleeper::Thread(thread) => Some(Waiter::Thread(thread)),
+            Sleeper::Event(event) => Some(Waiter::Event(event)),
         }
     }
 }
@@ -104,6 +112,7 @@ impl Waiter {
         match self {
             Waiter::Fiber(fiber) => fiber.wake(),
             Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Event(event) => crate::sys::eventfd_signal(event.as_raw_fd()),
         }
     }
 }

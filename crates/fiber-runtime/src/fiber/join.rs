@@ -160,6 +160,17 @@ impl<T> JoinHandle<T> {
         drop(self);
     }
 
+    /// Leaves a waiter to be woken when the fiber ends; false if it has ended. The caller holds the handle alone until
+    /// it calls [`JoinHandle::withdraw`].
+    pub(crate) fn enrol(&self, waiter: Waiter) -> bool {
+        self.fiber.header().join.enrol(waiter)
+    }
+
+    /// Takes the waiter back.
+    pub(crate) fn withdraw(&self) {
+        drop(Withdraw(&self.fiber.header().join));
+    }
+
     /// Takes the result of a fiber that is complete.
     #[inline]
     pub(super) fn into_result(self) -> Result<T, JoinError> {

@@ -27,9 +27,20 @@ const WAKE: Token = Token(1);
 const TIMER: Token = Token(2);
 
 /// A fiber waiting for one direction of one descriptor. Lives on the fiber's stack.
-struct IoWaiter {
+pub(crate) struct IoWaiter {
     fiber: NonNull<Header>,
     outcome: Cell<Outcome>,
+}
+
+impl IoWaiter {
+    pub(crate) fn new(fiber: &Header) -> Self {
+        IoWaiter { fiber: NonNull::from(fiber), outcome: Cell::new(Outcome::Waiting) }
+    }
+
+    /// Whether an edge, or the descriptor's end, has taken it out.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.outcome.get() != Outcome::Waiting
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -190,15 +201,10 @@ impl Worker {
         if fiber.must_end() {
             return Err(cancelled());
         }
-        let waiter = IoWaiter { fiber: NonNull::from(fiber), outcome: Cell::new(Outcome::Waiting) };
-        {
-            let mut sources = poller.sources.borrow_mut();
-            let source = self.source(poller, &mut sources, fd, interest)?;
-            let direction = source.direction(interest);
-            if std::mem::take(&mut direction.ready) {
-                return Ok(());
-            }
-            direction.waiters.push(NonNull::from(&waiter));
+        let waiter = IoWaiter::new(fiber);
+        // SAFETY: `waiter` stays in this frame until it was taken out, by an edge or below.
+        if !unsafe { self.enlist(poller, &waiter, fd, interest) }? {
+            return Ok(());
         }
         let label = match interest {
             Interest::Read => "readable descriptor",
@@ -217,17 +223,45 @@ impl Worker {
         }
         match waiter.outcome.get() {
             Outcome::Waiting => {
-                let mut sources = poller.sources.borrow_mut();
-                if let Some(Some(source)) = sources.get_mut(fd as usize) {
-                    let waiters = &mut source.direction(interest).waiters;
-                    waiters.retain(|&other| other != NonNull::from(&waiter));
-                }
+                self.strike(&waiter, fd, interest);
                 result
             }
             // A cancelled fiber must not go on to use what became ready at the same moment.
             Outcome::Ready if fiber.must_end() => Err(cancelled()),
             Outcome::Ready => Ok(()),
             Outcome::Closed => Err(cancelled()),
+        }
+    }
+
+    /// Makes `waiter` wait for an edge; false if one has come before, so that the caller looks again.
+    ///
+    /// # Safety
+    /// The waiter stays where it is, alive, until an edge has come or [`Worker::strike`] was called.
+    pub(crate) unsafe fn enlist(
+        &self,
+        poller: &Poller,
+        waiter: &IoWaiter,
+        fd: RawFd,
+        interest: Interest,
+    ) -> io::Result<bool> {
+        let mut sources = poller.sources.borrow_mut();
+        let source = self.source(poller, &mut sources, fd, interest)?;
+        let direction = source.direction(interest);
+        if std::mem::take(&mut direction.ready) {
+            return Ok(false);
+        }
+        waiter.outcome.set(Outcome::Waiting);
+        direction.waiters.push(NonNull::from(waiter));
+        Ok(true)
+    }
+
+    /// Takes a waiter out that no edge has taken out.
+    pub(crate) fn strike(&self, waiter: &IoWaiter, fd: RawFd, interest: Interest) {
+        let Some(poller) = self.poller() else { return };
+        let mut sources = poller.sources.borrow_mut();
+        if let Some(Some(source)) = sources.get_mut(fd as usize) {
+            let waiters = &mut source.direction(interest).waiters;
+            waiters.retain(|&other| other != NonNull::from(waiter));
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) mod idle;
 pub(crate) mod ids;
 pub(crate) mod inbox;
 pub(crate) mod port;
-mod random;
+pub(crate) mod random;
 pub(crate) mod ready;
 pub(crate) mod run;
 pub(crate) mod running;

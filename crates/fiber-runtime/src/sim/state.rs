@@ -82,6 +82,11 @@ impl SimState {
         }
     }
 
+    /// A number below `count`, which is not zero, for a choice of the runtime's: part of the schedule.
+    pub(crate) fn below(&self, count: usize) -> usize {
+        self.schedule.below(count)
+    }
+
     /// From now on these fibers run first.
     pub(super) fn hurry(&self, ids: impl IntoIterator<Item = u64>) {
         self.urgent.borrow_mut().extend(ids);

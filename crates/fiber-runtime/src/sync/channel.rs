@@ -40,6 +40,7 @@
 //! assert_eq!(sums, 55);
 //! ```
 
+mod arms;
 mod errors;
 mod queue;
 mod state;
@@ -53,6 +54,7 @@ use super::wait::{Enter, WaitList, Waited, Wakes, wait};
 use queue::Queue;
 use state::{Offer, State, Want};
 
+pub use arms::Room;
 pub use errors::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 
 /// A channel that holds at most `capacity` values.

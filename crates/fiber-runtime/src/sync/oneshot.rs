@@ -14,13 +14,13 @@ use std::time::Instant;
 
 use super::Spin;
 use super::channel::{RecvError, RecvTimeoutError, TryRecvError};
-use crate::fiber::cancel;
-use crate::waiter::{self, Waiter, Woken};
+use super::select::{ListArm, Look, Operation, Queued};
+use super::wait::{Enter, WaitList, Waited, Wakes, wait};
 
 /// A channel for one value. Its two ends share one allocation.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared =
-        Arc::new(Spin::new(State { value: None, sender_gone: false, receiver_gone: false, waiting: None }));
+    let state = State { value: None, sender_gone: false, receiver_gone: false, waiters: WaitList::new() };
+    let shared = Arc::new(Spin::new(state));
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
 
@@ -38,8 +38,18 @@ struct State<T> {
     value: Option<T>,
     sender_gone: bool,
     receiver_gone: bool,
-    /// Whom to wake. It may name somebody who stopped waiting, to whom the wake is a stray one.
-    waiting: Option<Waiter>,
+    /// Whoever borrows the receiver may wait.
+    waiters: WaitList<()>,
+}
+
+impl<T> State<T> {
+    /// What there is for a receiver; `None` if it has to wait.
+    fn look(&mut self) -> Option<Result<T, RecvError>> {
+        match self.value.take() {
+            Some(value) => Some(Ok(value)),
+            None => self.sender_gone.then_some(Err(RecvError)),
+        }
+    }
 }
 
 impl<T> Sender<T> {
@@ -86,51 +96,76 @@ impl<T> Receiver<T> {
     /// # Errors
     /// It is not there yet, or never will be.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.shared.lock(|state| match state.value.take() {
-            Some(value) => Ok(value),
-            None if state.sender_gone => Err(TryRecvError::Closed),
+        match self.shared.lock(State::look) {
+            Some(found) => found.map_err(|RecvError| TryRecvError::Closed),
             None => Err(TryRecvError::Empty),
-        })
+        }
+    }
+
+    /// The value, for [`select!`](crate::select!): ready as [`Receiver::recv`] would be.
+    pub fn recv_arm(&self) -> impl Operation<Outcome = Result<T, RecvError>> {
+        ListArm::new(Receive { receiver: self })
     }
 
     fn recv_deadline(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        let mut timed_out = false;
         loop {
-            let before = self.shared.lock(|state| {
-                if let Some(value) = state.value.take() {
-                    return Ok(Ok(value));
-                }
-                if state.sender_gone {
-                    return Ok(Err(RecvTimeoutError::Closed));
-                }
-                if timed_out {
-                    return Ok(Err(RecvTimeoutError::Timeout));
-                }
-                Err(state.waiting.replace(Waiter::current()))
-            });
-            match before {
-                Ok(outcome) => return outcome,
-                // Dropped outside the lock.
-                Err(before) => drop(before),
-            }
-            match waiter::wait("oneshot", deadline) {
-                Woken::Signal => {}
-                Woken::TimedOut => timed_out = true,
-                Woken::Cancelled => cancel::unwind(),
+            let waited = wait(
+                (&self.shared, |state| &mut state.waiters),
+                "oneshot",
+                (),
+                deadline,
+                |state, ()| state.look().map_or(Enter::Back, Enter::Ready),
+                || {},
+                |_, _, (), _| {},
+            );
+            match waited {
+                Waited::Ready(found) => return found.map_err(|RecvError| RecvTimeoutError::Closed),
+                Waited::Notified(()) => {}
+                Waited::TimedOut(()) => return Err(RecvTimeoutError::Timeout),
             }
         }
     }
 }
 
+struct Receive<'a, T> {
+    receiver: &'a Receiver<T>,
+}
+
+impl<T> Queued for Receive<'_, T> {
+    type State = State<T>;
+    type Payload = ();
+    type Found = Result<T, RecvError>;
+    type Outcome = Result<T, RecvError>;
+
+    fn lock(&self) -> &Spin<State<T>> {
+        &self.receiver.shared
+    }
+
+    fn list<'s>(&self, state: &'s mut State<T>) -> &'s mut WaitList<()> {
+        &mut state.waiters
+    }
+
+    fn look(&self, state: &mut State<T>, _held: Option<()>, _wakes: &mut Wakes) -> Look<Self::Found, ()> {
+        state.look().map_or(Look::Back(()), Look::Done)
+    }
+
+    fn pass_on(&self, _state: &mut State<T>, (): (), _wakes: &mut Wakes) {
+        // Everybody was notified.
+    }
+
+    fn finish(found: Self::Found) -> Self::Outcome {
+        found
+    }
+}
+
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let waiting = self.shared.lock(|state| {
+        let mut wakes = Wakes::new();
+        self.shared.lock(|state| {
             state.sender_gone = true;
-            state.waiting.take()
+            state.waiters.notify_all(&mut wakes);
         });
-        if let Some(who) = waiting {
-            who.wake();
-        }
+        wakes.wake();
     }
 }
 
@@ -139,7 +174,7 @@ impl<T> Drop for Receiver<T> {
         // What was sent and not taken is dropped outside the lock.
         drop(self.shared.lock(|state| {
             state.receiver_gone = true;
-            (state.value.take(), state.waiting.take())
+            state.value.take()
         }));
     }
 }

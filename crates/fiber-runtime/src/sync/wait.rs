@@ -97,18 +97,18 @@ pub(super) struct WaitList<P> {
 // SAFETY: the list reaches nodes of other threads, always under its owner's lock, and moves payloads between threads.
 unsafe impl<P: Send> Send for WaitList<P> {}
 
-struct Node<P> {
+pub(super) struct Node<P> {
     /// Set by the waker as its last touch of the node; from then on the waiter owns all of it.
-    notified: AtomicBool,
-    slot: UnsafeCell<Slot<P>>,
+    pub(super) notified: AtomicBool,
+    pub(super) slot: UnsafeCell<Slot<P>>,
 }
 
-struct Slot<P> {
+pub(super) struct Slot<P> {
     prev: *const Node<P>,
     next: *const Node<P>,
-    linked: bool,
-    who: Option<Sleeper>,
-    payload: P,
+    pub(super) linked: bool,
+    pub(super) who: Option<Sleeper>,
+    pub(super) payload: P,
 }
 
 impl<P> WaitList<P> {
@@ -158,7 +158,7 @@ impl<P> WaitList<P> {
     /// # Safety
     /// The node is not linked anywhere and stays where it is, alive, until it is unlinked.
     #[inline(always)]
-    unsafe fn link(&mut self, node: &Node<P>, at_front: bool) {
+    pub(super) unsafe fn link(&mut self, node: &Node<P>, at_front: bool) {
         // SAFETY: neighbours are linked and thus alive; slots are touched under the owner's lock, which the exclusive
         // borrow of the list stands for; no two of these references are to the same slot.
         unsafe {
@@ -186,7 +186,7 @@ impl<P> WaitList<P> {
     /// # Safety
     /// The node is linked in this list.
     #[inline(always)]
-    unsafe fn unlink(&mut self, node: &Node<P>) {
+    pub(super) unsafe fn unlink(&mut self, node: &Node<P>) {
         // SAFETY: as in `link`.
         unsafe {
             let (prev, next) = {
@@ -208,12 +208,12 @@ impl<P> WaitList<P> {
 }
 
 impl<P> Node<P> {
-    fn new(payload: P) -> Self {
+    pub(super) fn new(payload: P) -> Self {
         let slot = Slot { prev: ptr::null(), next: ptr::null(), linked: false, who: None, payload };
         Self { notified: AtomicBool::new(false), slot: UnsafeCell::new(slot) }
     }
 
-    fn is_notified(&self) -> bool {
+    pub(super) fn is_notified(&self) -> bool {
         // Pairs with the releasing store in `WaitList::notify_front`.
         self.notified.load(Ordering::Acquire)
     }

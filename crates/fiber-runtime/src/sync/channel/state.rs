@@ -22,11 +22,12 @@ pub(super) struct State<T> {
 }
 
 /// What a waiting sender has in the queue. A sender that is notified before its offer was accepted was refused.
+#[derive(Default)]
 pub(super) enum Offer<T> {
     /// Its value, which whoever makes room moves into the queue.
     Value(T),
     /// The wish for room. The value stays with the sender, which may yet do something else (`select!`).
-    #[expect(dead_code, reason = "the offer of `select!`, which follows")]
+    #[default]
     Room,
     /// The value was taken, or room is kept for it.
     Accepted,
@@ -39,8 +40,14 @@ pub(super) enum Want<T> {
     /// Here it is.
     Handed(T),
     /// The news that a value is there. It stays in the queue, for the receiver may yet do something else (`select!`).
-    #[expect(dead_code, reason = "the want of `select!`, which follows")]
     News(Turn),
+}
+
+impl<T> Default for Want<T> {
+    /// That of one who has just come and may yet do something else.
+    fn default() -> Self {
+        Want::News(Turn::default())
+    }
 }
 
 /// The standing of a receiver that waits for news.
