@@ -18,7 +18,7 @@ pub(crate) mod deque {
 /// A cell that reports two accesses of which neither happens before the other.
 ///
 /// Every access counts as a write at the moment of `get`: stricter than the memory model, which allows several to read.
-/// loom does not switch threads at an access of its own cell, so an atomic load stands before each.
+/// loom does not try the accesses of its own cell in both orders, so an atomic operation stands before each.
 pub(crate) struct UnsafeCell<T: ?Sized> {
     watched: loom::cell::UnsafeCell<()>,
     here: AtomicUsize,
@@ -42,7 +42,7 @@ impl<T> UnsafeCell<T> {
 
 impl<T: ?Sized> UnsafeCell<T> {
     pub(crate) fn get(&self) -> *mut T {
-        self.here.load(Ordering::Relaxed);
+        self.here.fetch_add(1, Ordering::Relaxed);
         self.watched.with_mut(|_| ());
         self.value.get()
     }

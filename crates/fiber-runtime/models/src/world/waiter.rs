@@ -76,7 +76,7 @@ pub(crate) fn wait(_label: &'static str, deadline: Option<Instant>) -> Woken {
         return Woken::TimedOut;
     }
     if STRAY.with(|stray| stray.replace(0)) > 0 {
-        loom::thread::yield_now();
+        // Not a `yield_now`: that would let the waker finish first, and loom counts what an unpark orders at once.
         return Woken::Signal;
     }
     loom::thread::park();
