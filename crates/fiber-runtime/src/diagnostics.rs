@@ -24,6 +24,25 @@
 //! Time in which the worker's thread was ready and the system ran others is not held against the fiber. The monitor costs
 //! a worker nothing. While the process is busy it looks some hundred times a second; while every worker sleeps, so does it.
 //!
+//! # Stack sizes
+//! A stack costs address space, and memory only as far as it is used: the size matters little as long as it is enough. To
+//! choose one, build the runtime with [`stack_probe`](crate::Builder::stack_probe), let it do everything it does at its
+//! deepest (errors, panics with `RUST_BACKTRACE=1`, the largest inputs, the build that is shipped: unoptimised frames are
+//! several times larger), and print [`Handle::stack_usage`](crate::Handle::stack_usage):
+//!
+//! ```
+//! # let runtime = fiber_runtime::Runtime::builder().workers(1).stack_probe(true).build().unwrap();
+//! # runtime.handle().spawn_with(fiber_runtime::FiberBuilder::new().name("parser"), || ()).join().unwrap();
+//! let table = runtime.stack_usage();
+//! println!("{table}");
+//! let parser = table.get("parser").expect("a fiber of this name has ended");
+//! assert!(parser.used <= parser.size);
+//! ```
+//!
+//! Twice of what was used is a good choice; sizes are powers of two. A name that stands alone far above the others gets a
+//! size of its own ([`FiberBuilder::stack_size`](crate::FiberBuilder::stack_size)), or its deep part goes to
+//! [`offload`](crate::offload). A fiber that runs off its stack ends the process with a report of its name and size.
+//!
 //! # The signal and system calls
 //! The handler runs on the alternate stack and is installed with `SA_RESTART`, so `read`, `write`, `recv`, `send`,
 //! `accept`, `connect`, `open`, `wait4`, `ioctl`, `flock` and waits for a `Mutex` go on by themselves. As `signal(7)` has
@@ -40,3 +59,4 @@ pub use crate::dump::{
     Answer, Backtrace, Dump, FiberDump, FiberState, Frame, RuntimeDump, WorkerDump, dump, dump_on_signal,
 };
 pub use crate::monitor::HogReport;
+pub use crate::stack::probe::{StackUsage, StackUsageTable};

@@ -28,7 +28,7 @@
 //!   of code that knows nothing of fibers.
 //! - [`pipe`], [`process`], [`signal`], [`fs`], [`fd`]: the rest of the system; descriptors of any other kind.
 //! - [`io_manager`]: Moon's surface, descriptor events and timers with callbacks.
-//! - [`diagnostics`]: what every fiber does and where it waits; [`trace`]: `tracing` spans that belong to fibers.
+//! - [`diagnostics`]: what every fiber does and where, who holds a worker, how deep stacks are used; [`trace`]: `tracing` spans that belong to fibers.
 //! - [`sim`]: the same runtime on virtual time, from a seed.
 //! - [`soundness`]: why all this is safe, and which test shows it.
 

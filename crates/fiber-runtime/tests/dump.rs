@@ -280,6 +280,8 @@ fn a_worker_that_nobody_drives_is_said_to_be_away() {
 fn a_simulation_can_be_dumped_from_inside() {
     let dump = fiber_runtime::sim::Sim::new(7).run(|| {
         let child = FiberBuilder::new().name("child").spawn(park);
+        let state = diagnostics::dump().runtimes[0].fiber("child").map(|fiber| fiber.state);
+        assert_eq!(state, Some(FiberState::NotStarted));
         fiber_runtime::yield_now();
         while diagnostics::dump().runtimes[0].fiber("child").is_none_or(|fiber| fiber.backtrace.is_empty()) {
             fiber_runtime::yield_now();

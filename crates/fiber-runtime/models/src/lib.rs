@@ -29,7 +29,7 @@ mod primitive;
 mod world;
 
 // The names under which the shipped files find each other, and their surroundings.
-use world::{blocking, config, dump, fiber, monitor, scheduler, sync, sys, time, waiter};
+use world::{blocking, config, fiber, monitor, scheduler, stack, sync, sys, time, waiter};
 
 #[path = "../../src/metrics.rs"]
 mod metrics;

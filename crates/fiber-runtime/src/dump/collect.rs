@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const LONG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A capture on its way to a worker and back.
-pub(crate) struct Request {
+struct Request {
     /// Empty when the asker has given up.
     capture: Spin<Option<Capture>>,
     answered: AtomicBool,
@@ -33,7 +33,7 @@ pub(crate) struct Request {
 
 impl Request {
     /// The worker's side: fills the capture if it is still wanted.
-    pub(crate) fn answer(&self, worker: &Worker) {
+    fn answer(&self, worker: &Worker) {
         if let Some(mut capture) = self.capture.lock(Option::take) {
             capture.fill(worker);
             self.capture.lock(|slot| {
@@ -53,7 +53,8 @@ fn ask(port: &'static Port, capture: Capture, patience: Duration) -> Option<Capt
         answered: AtomicBool::new(false),
         asker: std::thread::current(),
     });
-    port.send(Control::Capture(request.clone()));
+    let sent = request.clone();
+    port.send(Control::Visit(Box::new(move |worker| sent.answer(worker))));
     let began = Instant::now();
     while !request.answered.load(Ordering::Acquire) {
         let left = patience.saturating_sub(began.elapsed());
@@ -146,7 +147,7 @@ fn unreachable_worker(port: &'static Port, index: usize, fibers: &mut Vec<FiberD
 }
 
 /// Turns a record into what is shown.
-pub(crate) fn describe(
+pub(super) fn describe(
     record: &Record,
     capture: &Capture,
     worker: Option<usize>,

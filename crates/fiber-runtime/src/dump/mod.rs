@@ -26,8 +26,7 @@ mod unwind;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-pub(crate) use collect::Request;
-pub(crate) use collect::describe;
+use collect::describe;
 pub use report::{Answer, Dump, FiberDump, FiberState, RuntimeDump, WorkerDump};
 pub use signal::dump_on_signal;
 pub use symbols::{Backtrace, Frame};

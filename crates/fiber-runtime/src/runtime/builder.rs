@@ -73,6 +73,14 @@ impl Builder {
         self
     }
 
+    /// Whether to measure how deep fibers use their stacks, for [`Handle::stack_usage`](crate::Handle::stack_usage).
+    /// Default: no. It makes the end of each fiber cost some microseconds more; see
+    /// [`diagnostics`](crate::diagnostics#stack-sizes).
+    pub fn stack_probe(mut self, probe: bool) -> Self {
+        self.config.stack_probe = probe;
+        self
+    }
+
     /// Whether SIGUSR1 makes the process write a dump of its fibers to the standard error. Default: no. See
     /// [`diagnostics::dump_on_signal`](crate::diagnostics::dump_on_signal), which takes other signals too.
     pub fn dump_on_signal(mut self, dump: bool) -> Self {

@@ -24,6 +24,7 @@ use crate::scheduler::port::State;
 use crate::scheduler::shared::{Shared, SharedRef};
 use crate::scheduler::worker::{Entered, Worker};
 use crate::stack::overflow::AlternateStack;
+use crate::stack::probe::{self, StackUsageTable};
 
 /// How long dropping a runtime waits for its fibers before it cancels them.
 const DROP_DEADLINE: Duration = Duration::from_millis(100);
@@ -149,6 +150,12 @@ impl Runtime {
     /// Describes every fiber; see [`diagnostics::dump`](crate::diagnostics::dump).
     pub fn dump(&self) -> RuntimeDump {
         crate::dump::dump_one(&self.shared)
+    }
+
+    /// How deep fibers have used their stacks, by name. Empty unless the runtime was built with
+    /// [`stack_probe`](Builder::stack_probe).
+    pub fn stack_usage(&self) -> StackUsageTable {
+        probe::table(&self.shared)
     }
 
     /// The number of workers.
@@ -302,6 +309,12 @@ impl Handle {
     /// Describes every fiber; see [`diagnostics::dump`](crate::diagnostics::dump).
     pub fn dump(&self) -> RuntimeDump {
         crate::dump::dump_one(&self.shared)
+    }
+
+    /// How deep fibers have used their stacks, by name. Empty unless the runtime was built with
+    /// [`stack_probe`](Builder::stack_probe).
+    pub fn stack_usage(&self) -> StackUsageTable {
+        probe::table(&self.shared)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::ptr::NonNull;
 
 use super::worker::Worker;
-use crate::fiber::header::{Header, Phase};
+use crate::fiber::header::{Header, Phase, Unstarted};
 
 impl Worker {
     /// Calls `each` on the started fibers, in the order of the table, beginning at place `from`; returns the place to go
@@ -30,21 +30,23 @@ impl Worker {
     /// Calls `each` on the fibers that have not started and wait for this worker, at most `limit` of them. Called
     /// between two resumes.
     pub(crate) fn for_each_unstarted(&self, limit: usize, mut each: impl FnMut(&Header)) {
-        for ahead in 0..self.ready.len().min(limit) {
-            if let Some(fiber) = self.ready.peek(ahead) {
-                // SAFETY: the queue owns a reference to each of its fibers.
-                let fiber = unsafe { fiber.as_ref() };
-                if fiber.phase.get() == Phase::Unstarted {
-                    each(fiber);
-                }
+        let look = |fiber: NonNull<Header>, each: &mut dyn FnMut(&Header)| {
+            // SAFETY: a queue owns a reference to each of its fibers, and so does this function to those it has taken.
+            let fiber = unsafe { fiber.as_ref() };
+            if fiber.phase.get() == Phase::Unstarted {
+                each(fiber);
             }
-        }
-        // A deque cannot be looked into. It is first in, first out: taking each and putting it back keeps the order,
-        // and a thief that comes meanwhile finds what it would have found.
-        for _ in 0..self.fresh.len().min(limit) {
-            let Some(fiber) = self.fresh.pop() else { break };
-            // SAFETY: the deque's reference, which is ours between the two calls.
-            each(unsafe { fiber.0.as_ref() });
+        };
+        (0..self.ready.len().min(limit))
+            .filter_map(|ahead| self.ready.peek(ahead))
+            .for_each(|fiber| look(fiber, &mut each));
+        self.young.for_each(limit, |fiber| look(fiber, &mut each));
+        // A deque cannot be looked into. What comes off its end goes back there in the same order, and a thief that comes
+        // meanwhile takes from the other end.
+        let taken: Vec<Unstarted> =
+            std::iter::from_fn(|| self.fresh.pop()).take(self.fresh.len().min(limit)).collect();
+        for fiber in taken.into_iter().rev() {
+            look(fiber.0, &mut each);
             self.fresh.push(fiber);
         }
     }

@@ -21,7 +21,7 @@ use crossbeam_utils::CachePadded;
 
 use super::inbox::Inbox;
 use super::running::Running;
-use crate::dump;
+use super::worker::Worker;
 use crate::fiber::header::Header;
 use crate::metrics::Counters;
 use crate::monitor;
@@ -65,8 +65,8 @@ impl State {
 pub(crate) enum Control {
     /// `fd` is being closed: its waiters end with an error.
     Closing(i32),
-    /// Fill the capture that somebody made for a dump.
-    Capture(Arc<dump::Request>),
+    /// Call this, between two resumes: somebody wants to look at the worker's fibers.
+    Visit(Box<dyn FnOnce(&Worker) + Send>),
     /// Put the descriptions of this worker's fibers at this index.
     Report(usize, Arc<Spin<Vec<Option<Vec<String>>>>>),
 }

@@ -235,7 +235,11 @@ impl Worker {
         // SAFETY: the coroutine is this worker's and does not run.
         let coroutine = unsafe { (*header.coroutine.get()).take() };
         let coroutine = coroutine.expect("a fiber ends once");
-        self.stacks.borrow_mut().give(ManuallyDrop::into_inner(coroutine).into_stack());
+        let stack = ManuallyDrop::into_inner(coroutine).into_stack();
+        if let Some(probe) = &self.shared().probe {
+            probe.note_end(header, &stack);
+        }
+        self.stacks.borrow_mut().give(stack);
         self.alive.borrow_mut().remove(header.slot.get() as usize);
         self.forget(fiber);
     }
@@ -290,7 +294,7 @@ impl Worker {
         self.take_injected();
         self.port().take_control(|message| match message {
             Control::Closing(fd) => self.close_descriptor(fd),
-            Control::Capture(request) => request.answer(self),
+            Control::Visit(visit) => visit(self),
             Control::Report(index, answers) => {
                 let fibers = Some(self.leftovers());
                 answers.lock(|answers| {

@@ -15,6 +15,7 @@ use crate::fiber::header::Unstarted;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::primitive::deque::{Injector, Steal, Stealer, Worker};
 use crate::primitive::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::stack::probe::Probe;
 use crate::sync::Spin;
 use crate::sys;
 
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     gate: AtomicUsize,
     spawned_outside: AtomicU64,
     pub(crate) pool: Pool,
+    /// Measures how deep stacks are used, if that was asked for.
+    pub(crate) probe: Option<Probe>,
 }
 
 impl Shared {
@@ -51,6 +54,7 @@ impl Shared {
     ) -> Self {
         assert_eq!(ports.len(), config.workers);
         let pool = Pool::new(&config);
+        let probe = config.stack_probe.then(Probe::default);
         let injectors = ports.iter().map(|_| Injector::new()).collect();
         Shared {
             config,
@@ -66,6 +70,7 @@ impl Shared {
             gate: AtomicUsize::new(0),
             spawned_outside: AtomicU64::new(0),
             pool,
+            probe,
         }
     }
 

@@ -99,6 +99,7 @@ impl Worker {
         let clock = Clock::new();
         let now = sim.as_ref().map_or_else(|| clock.system_nanos(), |sim| sim.now());
         let port = shared.ports()[index];
+        let probed = shared.probe.is_some();
         port.set_staffed(poller.is_some());
         Worker {
             current: Cell::new(null()),
@@ -109,7 +110,7 @@ impl Worker {
             timers: RefCell::new(Wheel::new(now)),
             next_timer: Cell::new(u64::MAX),
             alarm: Cell::new(u64::MAX),
-            stacks: RefCell::new(StackCache::new()),
+            stacks: RefCell::new(StackCache::new(probed)),
             blocks: BlockCache::new(),
             alive: RefCell::new(Slab::new()),
             budget: Cell::new(super::run::MAX_INTERVAL),

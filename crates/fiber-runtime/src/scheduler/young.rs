@@ -69,6 +69,12 @@ impl Young {
         self.len.set(self.len.get() + 1);
     }
 
+    /// Calls `each` on those that have not started, at most `limit` of them.
+    pub(super) fn for_each(&self, limit: usize, each: impl FnMut(NonNull<Header>)) {
+        // SAFETY: as in `push`; `each` reads the fibers and does not come back here.
+        unsafe { &*self.queue.get() }.iter().take(limit).copied().for_each(each);
+    }
+
     /// A started fiber gives way to those that have not started. There is at least one.
     pub(super) fn give_way(&self, fiber: NonNull<Header>) {
         debug_assert!(!self.is_empty(), "there is somebody to give way to");

@@ -27,11 +27,13 @@ const TRIM: usize = 16;
 /// The stacks a worker has at hand.
 pub(crate) struct StackCache {
     free: [Vec<FiberStack>; CLASSES],
+    /// The runtime measures how deep stacks are used: all in `free` are zeroed.
+    probed: bool,
 }
 
 impl StackCache {
-    pub(crate) const fn new() -> Self {
-        StackCache { free: [const { Vec::new() }; CLASSES] }
+    pub(crate) const fn new(probed: bool) -> Self {
+        StackCache { free: [const { Vec::new() }; CLASSES], probed }
     }
 
     /// A stack of `class`: the last one given back, else one of the depot, else a new one.
@@ -49,6 +51,9 @@ impl StackCache {
         local.reserve(LOCAL_MAX);
         let warm = DEPOT.lock(|depot| depot.take(class, local));
         WARM_BYTES.fetch_sub(warm * slot_size(class), Ordering::Relaxed);
+        if self.probed {
+            local.iter().for_each(empty);
+        }
         match local.pop() {
             Some(stack) => Ok(stack),
             None => arena::carve(class),
@@ -110,7 +115,7 @@ pub(crate) fn trim() -> bool {
 }
 
 /// Gives the pages of an unused stack back to the kernel.
-fn empty(stack: &FiberStack) {
+pub(super) fn empty(stack: &FiberStack) {
     let low = stack.guard().end;
     let length = stack.size() - GUARD;
     // SAFETY: the stack is in a cache, so nothing lives on it; it reads as zeroes from now on, which the next fiber

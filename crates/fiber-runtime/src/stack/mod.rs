@@ -25,6 +25,7 @@
 mod arena;
 mod cache;
 pub(crate) mod overflow;
+pub(crate) mod probe;
 
 use std::num::NonZeroUsize;
 

@@ -19,7 +19,7 @@ fn classes_cover_what_is_asked_for() {
 
 #[test]
 fn a_stack_given_back_is_the_next_one_taken() {
-    let mut cache = StackCache::new();
+    let mut cache = StackCache::new(false);
     let class = class_of(32 << 10);
     let stack = cache.take(class).unwrap();
     let low = stack.guard().start;
@@ -29,7 +29,7 @@ fn a_stack_given_back_is_the_next_one_taken() {
 
 #[test]
 fn stacks_do_not_overlap() {
-    let mut cache = StackCache::new();
+    let mut cache = StackCache::new(false);
     let class = class_of(MIN_STACK);
     let stacks: Vec<FiberStack> = (0..2000).map(|_| cache.take(class).unwrap()).collect();
     let mut ranges: Vec<(usize, usize)> =
@@ -46,7 +46,7 @@ fn stacks_do_not_overlap() {
 
 #[test]
 fn tops_of_stacks_differ_in_colour() {
-    let mut cache = StackCache::new();
+    let mut cache = StackCache::new(false);
     let stacks: Vec<FiberStack> = (0..64).map(|_| cache.take(class_of(64 << 10)).unwrap()).collect();
     let colours: std::collections::HashSet<usize> =
         stacks.iter().map(|stack| stack.base().get() % 4096).collect();
@@ -59,7 +59,7 @@ fn tops_of_stacks_differ_in_colour() {
 #[test]
 fn many_guarded_stacks_take_few_maps() {
     let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
-    let mut cache = StackCache::new();
+    let mut cache = StackCache::new(false);
     let before = maps();
     let stacks: Vec<FiberStack> = (0..4000).map(|_| cache.take(class_of(128 << 10)).unwrap()).collect();
     let added = maps().saturating_sub(before);

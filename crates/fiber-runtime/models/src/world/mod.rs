@@ -17,20 +17,24 @@ pub(crate) mod config {
     pub(crate) struct Config {
         pub(crate) workers: usize,
         pub(crate) use_caller: bool,
+        pub(crate) stack_probe: bool,
     }
-}
-
-pub(crate) mod dump {
-    //! Dumps: no model asks for one.
-
-    /// What a control message of the port may carry.
-    pub(crate) struct Request;
 }
 
 pub(crate) mod monitor {
     //! The monitor: no model has one.
 
     pub(crate) fn worker_awake() {}
+}
+
+pub(crate) mod stack {
+    //! Stacks: there are none.
+
+    pub(crate) mod probe {
+        /// Measures nothing.
+        #[derive(Default)]
+        pub(crate) struct Probe;
+    }
 }
 
 pub(crate) mod sys {
