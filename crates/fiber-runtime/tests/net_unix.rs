@@ -73,3 +73,17 @@ fn std_streams_are_taken_over_and_peek_leaves_the_bytes() {
         assert_eq!(&buffer[..3], b"xyz");
     });
 }
+
+#[test]
+fn a_listener_that_is_shut_down_ends_those_who_accept() {
+    on_fibers(1, || {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+        let accepting = listener.try_clone().unwrap();
+        let waiter = spawn(move || accepting.accept().map(drop).unwrap_err().kind());
+        fiber_runtime::yield_now();
+        listener.shutdown().unwrap();
+        assert_eq!(waiter.join().unwrap(), std::io::ErrorKind::InvalidInput);
+        assert_eq!(listener.accept().map(drop).unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    });
+}

@@ -7,6 +7,7 @@ use super::header::{Block, Unstarted};
 use super::join::JoinHandle;
 use super::keeper::{Keeper, Keepers};
 use super::{CancelToken, Fiber};
+use crate::scheduler::balance::Arrival;
 use crate::scheduler::ids;
 use crate::scheduler::shared::Shared;
 use crate::scheduler::worker::Worker;
@@ -109,6 +110,7 @@ fn introduce(fiber: &Fiber, keepers: Keepers) {
 pub struct FiberBuilder {
     options: SpawnOptions,
     worker: Option<usize>,
+    balanced: bool,
 }
 
 impl FiberBuilder {
@@ -136,6 +138,29 @@ impl FiberBuilder {
         self
     }
 
+    /// Starts the fiber on the worker that has least to do now, and not on any: for one that will live long, such as that of a
+    /// connection. A fiber stays where it starts, and stealing helps only those that have not. A fiber spawned with a
+    /// worker of its own, with `spawn_local` or in a scope is not placed by load.
+    ///
+    /// ```
+    /// # let runtime = fiber_runtime::Runtime::builder().workers(2).build().unwrap();
+    /// # runtime.block_on(|| {
+    /// let session = fiber_runtime::FiberBuilder::new().name("session").balanced().spawn(|| "served");
+    /// assert_eq!(session.join().unwrap(), "served");
+    /// # });
+    /// ```
+    pub fn balanced(mut self) -> Self {
+        self.balanced = true;
+        self
+    }
+
+    /// The place that the load says, if it was asked.
+    pub(crate) fn find_place(&mut self, shared: &Shared) -> Option<Arrival> {
+        let arrival = (self.balanced && self.worker.is_none()).then(|| shared.least_loaded())?;
+        self.worker = Some(arrival.worker());
+        Some(arrival)
+    }
+
     /// A token that cancels the fiber: at once if it was cancelled already, so that the fiber never starts.
     pub fn cancel_token(mut self, token: &CancelToken) -> Self {
         self.options.keepers.token = Some(token.keeper());
@@ -158,12 +183,7 @@ impl FiberBuilder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        Worker::with_current(|worker| {
-            let placement = self.worker.map_or(Placement::Anywhere, Placement::On);
-            worker.shared().check_placement(placement);
-            // SAFETY: the bounds of this function.
-            unsafe { spawn_unchecked(&Spawner::Worker(worker), self.options, placement, body) }
-        })
+        Worker::with_current(|worker| self.spawn_by(&Spawner::Worker(worker), body))
         .expect("a fiber is spawned from a fiber, or with Runtime::spawn or Handle::spawn from elsewhere")
     }
 
@@ -188,6 +208,38 @@ impl FiberBuilder {
             unsafe { spawn_unchecked(&Spawner::Worker(worker), self.options, Placement::Here, body) }
         })
         .expect("spawn_local is called in a fiber")
+    }
+
+    /// Spawns for `spawner`, where the settings say.
+    ///
+    /// # Panics
+    /// When the worker does not exist.
+    #[track_caller]
+    #[inline]
+    pub(crate) fn spawn_by<F, T>(mut self, spawner: &Spawner<'_>, body: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let shared = match spawner {
+            Spawner::Worker(worker) => worker.shared(),
+            Spawner::Outside(shared) => shared,
+        };
+        let arrival = self.find_place(shared);
+        let (options, placement) = self.into_parts();
+        shared.check_placement(placement);
+        match arrival {
+            // SAFETY: the bounds of this function.
+            None => unsafe { spawn_unchecked(spawner, options, placement, body) },
+            Some(arrival) => {
+                let body = move || {
+                    drop(arrival);
+                    body()
+                };
+                // SAFETY: as above.
+                unsafe { spawn_unchecked(spawner, options, placement, body) }
+            }
+        }
     }
 
     pub(crate) fn into_parts(self) -> (SpawnOptions, Placement) {

@@ -14,7 +14,7 @@
 //! | `recv` `recvfrom` `recvmsg` | parks until there is data; `MSG_WAITALL` is honoured by `recv`, `recvfrom` | `MSG_DONTWAIT`, `MSG_ERRQUEUE` |
 //! | `send` `sendto` `sendmsg` | parks until everything is sent, as a blocking socket does | `MSG_DONTWAIT` |
 //! | `read` `readv` `write` `writev` | on sockets as `recv` and `send`; on pipes and anonymous files (eventfd, timerfd, ...) parks until ready | descriptors 0 to 2, regular files, directories, devices |
-//! | `accept` `accept4` | parks until there is a connection | |
+//! | `accept` `accept4` | parks until there is a connection (in threads, too, takes turns with fibers) | |
 //! | `connect` | parks until connected or refused | |
 //! | `poll` | parks until one of the descriptors is ready | a timeout of zero |
 //! | `clock_nanosleep` `nanosleep` `usleep` `sleep` | parks until the time has come | CPU-time clocks, invalid times |
@@ -38,9 +38,13 @@
 //! - A hook never unwinds, and blocks the thread instead of switching while its fiber unwinds from a panic.
 //! - A lock of `std::sync` must not be held across a hooked call: another fiber of the worker that wants it would block
 //!   the thread that alone can release it. (A log file is safe, as are descriptors 0 to 2: those writes are plain.)
-//! - A fiber that accepts from a blocking listener which threads outside the runtime (or other processes) accept from
-//!   too may block its worker: a connection seen by the fiber can be gone when it takes it, and there is no
-//!   non-blocking `accept` for a blocking descriptor. Use [`crate::net::TcpListener`], or `O_NONBLOCK`, there.
+//! - There is no non-blocking `accept` for a blocking descriptor, so a connection that a fiber has seen must not be gone
+//!   when it takes it: once a fiber has accepted through its hook, all fibers and threads of the process that do so take
+//!   turns. Two cases are left in which the worker may block until the next connection: a listener that another *process*
+//!   accepts from, and a thread that was inside `accept` before the first fiber came. Use [`crate::net::TcpListener`],
+//!   or `O_NONBLOCK`, there.
+//! - An `accept` that fails for want of descriptors or memory says so after a millisecond, so that a loop that goes on
+//!   accepting does not keep the worker.
 
 use crate::scheduler::worker::Worker;
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t, timeval};
 
 use crate::net::op::{self, Stop};
-use crate::reactor::Interest;
 use crate::sync::Spin;
 use crate::{sys, time};
 
@@ -210,9 +209,20 @@ unsafe fn send_rest(
     }
 }
 
-/// Those who accept from one listener take turns, so that none of them finds a connection gone that it has just seen.
-static ACCEPTING: [Spin<()>; 64] = [const { Spin::new(()) }; 64];
+/// Those who accept take turns, so that none of them finds a connection gone that it has just seen. One lock for all
+/// listeners, because duplicates of one have numbers of their own.
+static ACCEPTING: Spin<()> = Spin::new(());
 
+/// Whether a fiber has ever accepted through its hook: from then on threads take their turns as well.
+static FIBERS_ACCEPT: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn do_fibers_accept() -> bool {
+    // Relaxed: a thread that misses the first store accepts as it did before.
+    FIBERS_ACCEPT.load(Ordering::Relaxed)
+}
+
+/// In a fiber, or in a thread that may share its listener with one.
+///
 /// # Safety
 /// As for libc's `accept4`.
 pub(super) unsafe fn accept(
@@ -220,14 +230,15 @@ pub(super) unsafe fn accept(
     (address, address_length): (*mut sockaddr, *mut socklen_t),
     flags: c_int,
 ) -> Result<usize, Stop> {
+    if !do_fibers_accept() {
+        FIBERS_ACCEPT.store(true, Ordering::Relaxed);
+    }
     let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
-    let turn = &ACCEPTING[fd.unsigned_abs() as usize % ACCEPTING.len()];
-    op::drive(
+    op::accept(
         fd,
-        Interest::Read,
         || deadline.get(),
         || {
-            turn.lock(|()| match op::is_ready(fd, libc::POLLIN) {
+            ACCEPTING.lock(|()| match op::is_ready(fd, libc::POLLIN) {
                 Ok(false) => -(libc::EAGAIN as isize),
                 // SAFETY: the caller's promise.
                 Ok(true) => unsafe { sys::accept4_raw(fd, address, address_length, flags) },

@@ -236,7 +236,7 @@ unsafe extern "C" fn accept4(
     address_length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
-    if !in_fiber(Probe::Accept) {
+    if !in_fiber(Probe::Accept) && !socket::do_fibers_accept() {
         // SAFETY: the caller's promise.
         return plain(unsafe { sys::accept4_raw(fd, address, address_length, flags) }) as c_int;
     }

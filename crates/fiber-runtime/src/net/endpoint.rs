@@ -4,13 +4,14 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{c_int, iovec};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::op::{self, Stop};
-use crate::reactor::{self, Interest};
+use crate::reactor;
 use crate::sync::Spin;
 use crate::{sys, time};
 
@@ -20,6 +21,8 @@ pub(crate) const MAX_BUFFERS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     socket: OwnedFd,
+    /// Its receiving direction was shut down. The kernel's own answer for a Unix listener is "would block".
+    shut_down: AtomicBool,
     pub(crate) read_limit: Limit,
     pub(crate) write_limit: Limit,
 }
@@ -65,7 +68,12 @@ impl Limit {
 
 impl Endpoint {
     pub(crate) fn new(socket: impl Into<OwnedFd>) -> Self {
-        Self { socket: socket.into(), read_limit: Limit::default(), write_limit: Limit::default() }
+        Self {
+            socket: socket.into(),
+            shut_down: AtomicBool::new(false),
+            read_limit: Limit::default(),
+            write_limit: Limit::default(),
+        }
     }
 
     /// A new stream socket, connected to `address`.
@@ -113,6 +121,10 @@ impl Endpoint {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        if how != Shutdown::Write {
+            // Release: whoever is woken by the shutdown sees it.
+            self.shut_down.store(true, Ordering::Release);
+        }
         self.socket().shutdown(how)
     }
 
@@ -173,8 +185,16 @@ impl Endpoint {
         // the descriptor it returns is new and owned by nobody else.
         let (fd, address) = unsafe {
             SockAddr::try_init(|storage, length| {
-                let accepted = op::drive(self.fd(), Interest::Read, patience, || {
-                    sys::accept4_raw(self.fd(), storage.cast(), length, libc::SOCK_CLOEXEC)
+                let accepted = op::accept(self.fd(), patience, || {
+                    match sys::accept4_raw(self.fd(), storage.cast(), length, libc::SOCK_CLOEXEC) {
+                        empty
+                            if empty == -(libc::EAGAIN as isize)
+                                && self.shut_down.load(Ordering::Acquire) =>
+                        {
+                            -(libc::EINVAL as isize)
+                        }
+                        result => result,
+                    }
                 });
                 native(accepted)
             })?

@@ -43,12 +43,14 @@ pub(crate) mod op;
 
 mod macros;
 
+mod acceptor;
 mod addr;
 mod endpoint;
 mod tcp;
 mod udp;
 mod unix;
 
+pub use acceptor::{Acceptor, Listener};
 pub use addr::ToSocketAddrs;
 pub(crate) use endpoint::{Endpoint, MAX_BUFFERS, native};
 pub(crate) use macros::{impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};

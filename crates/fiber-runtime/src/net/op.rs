@@ -290,6 +290,30 @@ pub(crate) fn sleep_until(until: Instant) -> Result<(), Stop> {
     }
 }
 
+/// Whether the process or the system has no more to give: descriptors, or memory for sockets.
+pub(crate) fn is_shortage(errno: c_int) -> bool {
+    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+}
+
+/// Accepts by `attempt`, which must not block. A shortage is reported after a pause: it is over when somebody closes
+/// something, and a loop that goes on accepting at once would keep the very fibers from running that may.
+pub(crate) fn accept(
+    fd: RawFd,
+    patience: impl Patience,
+    attempt: impl FnMut() -> isize,
+) -> Result<usize, Stop> {
+    const PAUSE: Duration = Duration::from_millis(1);
+
+    let outcome = drive(fd, Interest::Read, patience, attempt);
+    if let Err(Stop::Errno(errno)) = outcome
+        && is_shortage(errno)
+    {
+        // A fiber that is cancelled meanwhile hears of it from its next call.
+        let _ = sleep_until(time::now() + PAUSE);
+    }
+    outcome
+}
+
 /// `connect(2)` on a descriptor that is `O_NONBLOCK`.
 ///
 /// # Safety

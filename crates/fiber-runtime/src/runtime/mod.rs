@@ -333,10 +333,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (options, placement) = builder.into_parts();
-    shared.check_placement(placement);
-    // SAFETY: the bounds of this function.
-    unsafe { spawn_unchecked(&Spawner::Outside(shared), options, placement, body) }
+    builder.spawn_by(&Spawner::Outside(shared), body)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! One of the two sees the other: a wake is not lost, and the eventfd is written only for a sleeper.
 
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -89,6 +89,8 @@ pub(crate) struct Port {
     staffed: AtomicBool,
     /// The thread that drives the worker, by the kernel's number; 0 while nobody does.
     thread: AtomicI32,
+    /// Fibers sent here by load that have not begun: see [`super::balance`].
+    pub(super) arriving: AtomicU64,
     pub(crate) counters: CachePadded<Counters>,
     pub(crate) running: Running,
 }
@@ -117,6 +119,7 @@ impl Port {
                 eventfd: OnceLock::new(),
                 staffed: AtomicBool::new(false),
                 thread: AtomicI32::new(0),
+                arriving: AtomicU64::new(0),
                 counters: CachePadded::new(Counters::default()),
                 running: Running::new(),
             }));

@@ -46,8 +46,8 @@ impl TcpListener {
     /// Waits for a connection.
     ///
     /// # Errors
-    /// The connection's own failures and shortages of this process (`EMFILE`): a server goes on accepting after a
-    /// pause. `ErrorKind::TimedOut` at the deadline, `ErrorKind::InvalidInput` after [`TcpListener::shutdown`].
+    /// The connection's own failures and shortages of this process (`EMFILE`, which is reported after a millisecond, so
+    /// that no loop is hot): a server goes on accepting, as [`crate::net::Acceptor`] does. `ErrorKind::TimedOut` at the deadline, `ErrorKind::InvalidInput` after [`TcpListener::shutdown`].
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (endpoint, address) = self.endpoint.accept()?;
         Ok((TcpStream::new(endpoint), inet(&address)?))
