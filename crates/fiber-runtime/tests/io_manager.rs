@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, wait_for};
 use fiber_runtime::IoManager;
-use fiber_runtime::io_manager::Event;
+use fiber_runtime::io_manager::{Event, IoHandle};
 use fiber_runtime::sync::{Spin, oneshot};
 
 fn manager(threads: usize) -> IoManager {
@@ -193,4 +193,91 @@ fn with_use_caller_the_caller_works_while_it_stops() {
     assert_eq!(count.load(Ordering::SeqCst), 0, "the only worker is this thread");
     assert!(manager.stop(PATIENCE).is_clean());
     assert_eq!(count.load(Ordering::SeqCst), 10);
+}
+
+#[test]
+fn timers_of_any_length_can_be_set_and_ended() {
+    let manager = manager(1);
+    let (count, count_up) = counter();
+    let timer = manager.add_timer(Duration::MAX, false, count_up.clone());
+    let recurring = manager.add_recurring_timer(Duration::MAX, count_up.clone());
+    assert!(timer.refresh() && timer.reset(Duration::MAX, false) && timer.reset(Duration::MAX, true));
+    let far = Instant::now() + Duration::from_secs(99 * 365 * 24 * 3600);
+    assert!(timer.due().unwrap() > far && recurring.due().unwrap() > far);
+    // Brought forward from there it is an ordinary timer: it began now, not a hundred years ago.
+    assert!(timer.reset(Duration::from_millis(1), false));
+    wait_for("the timer", || count.load(Ordering::SeqCst) == 1);
+    assert!(!timer.cancel());
+    let forgotten = manager.add_timer(Duration::MAX, false, count_up);
+    assert!(manager.has_timer());
+    let report = manager.stop(Duration::from_millis(20));
+    // The recurring one ends by itself; the other would have kept the manager for a hundred years.
+    assert_eq!((report.cancelled, report.leftover.len()), (1, 0), "{report}");
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    drop(forgotten);
+}
+
+#[test]
+fn the_next_timer_is_known() {
+    let manager = manager(1);
+    assert_eq!(manager.next_timer(), None);
+    assert!(!manager.has_timer());
+    let late = manager.add_timer(Duration::from_secs(3600), false, || {});
+    let early = manager.add_recurring_timer(Duration::from_secs(60), || {});
+    assert_eq!(manager.next_timer(), early.due());
+    assert!(early.cancel());
+    assert_eq!(manager.next_timer(), late.due());
+    assert!(late.cancel());
+    assert!(!manager.has_timer());
+    // Many short ones leave nothing behind.
+    let (count, count_up) = counter();
+    for _ in 0..1000 {
+        manager.add_timer(Duration::ZERO, false, count_up.clone());
+    }
+    wait_for("the timers", || count.load(Ordering::SeqCst) == 1000);
+    wait_for("their ends", || !manager.has_timer());
+}
+
+#[test]
+fn a_fiber_finds_its_manager_and_nobody_else_does() {
+    let (one, other) = (manager(1), manager(1));
+    assert!(IoHandle::try_current().is_none());
+    let (tell, told) = oneshot::channel();
+    other.schedule(move || {
+        let manager = IoHandle::current();
+        let inner = manager.clone();
+        manager.add_timer(Duration::ZERO, false, move || {
+            assert!(IoHandle::try_current().is_some());
+            let _ = &inner;
+        });
+        tell.send(manager.name().to_owned()).unwrap();
+    });
+    assert_eq!(told.recv().unwrap(), "test");
+    let plain = fiber_runtime::Runtime::builder().workers(1).build().unwrap();
+    assert!(plain.block_on(|| IoHandle::try_current().is_none()), "a runtime without a manager");
+    assert!(one.stop(PATIENCE).is_clean());
+    assert!(other.stop(PATIENCE).is_clean());
+}
+
+#[test]
+fn events_of_closed_and_foreign_descriptors_fire_or_are_refused() {
+    let manager = manager(1);
+    let (count, count_up) = counter();
+    assert_eq!(manager.add_event(-1, Event::Read, || {}).unwrap_err().kind(), ErrorKind::InvalidInput);
+    // A number that nobody has open, and one beyond every table.
+    manager.add_event(1_000_000, Event::Read, count_up.clone()).unwrap();
+    manager.add_event(i32::MAX, Event::Write, count_up.clone()).unwrap();
+    // A file that epoll does not take: it is always ready.
+    let file = tempfile::tempfile().unwrap();
+    manager.add_event(file.as_raw_fd(), Event::Read, count_up.clone()).unwrap();
+    manager.add_event(file.as_raw_fd(), Event::Write, count_up.clone()).unwrap();
+    wait_for("four events", || count.load(Ordering::SeqCst) == 4);
+    // One that is closed while it is waited for.
+    let (one, _other) = UnixStream::pair().unwrap();
+    manager.add_event(one.as_raw_fd(), Event::Read, count_up).unwrap();
+    wait_for("the wait", || manager.pending_events() == 1);
+    std::thread::sleep(Duration::from_millis(5));
+    drop(one);
+    wait_for("the event of the closed one", || count.load(Ordering::SeqCst) == 5);
+    assert!(manager.stop(PATIENCE).is_clean());
 }

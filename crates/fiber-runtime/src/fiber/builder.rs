@@ -184,7 +184,7 @@ impl FiberBuilder {
         T: Send + 'static,
     {
         Worker::with_current(|worker| self.spawn_by(&Spawner::Worker(worker), body))
-        .expect("a fiber is spawned from a fiber, or with Runtime::spawn or Handle::spawn from elsewhere")
+            .expect("a fiber is spawned from a fiber, or with Runtime::spawn or Handle::spawn from elsewhere")
     }
 
     /// Spawns on the calling worker, which need not be able to send the closure or its result anywhere.

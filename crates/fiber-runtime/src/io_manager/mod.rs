@@ -8,6 +8,8 @@
 //! - `stop` returns as soon as the work is done, and a recurring timer does not hold it up;
 //! - nothing is printed, and no hook stays in force after the manager is gone.
 //!
+//! [`monsoon`] has a table from every public name of the original to its place here.
+//!
 //! ```
 //! use std::time::Duration;
 //! use fiber_runtime::io_manager::IoManager;
@@ -22,11 +24,15 @@
 mod event;
 mod timer;
 
+#[doc = include_str!("monsoon.md")]
+pub mod monsoon {}
+
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::sync::Spin;
 use crate::{FiberBuilder, Handle, Runtime, StopReport};
 use event::{Events, Target};
 use timer::Timers;
@@ -39,6 +45,27 @@ pub use timer::Timer;
 pub struct IoManager {
     runtime: Runtime,
     remote: IoHandle,
+    listed: Listed,
+}
+
+/// The managers of the process, for [`IoHandle::try_current`].
+static MANAGERS: Spin<Vec<IoHandle>> = Spin::new(Vec::new());
+
+/// A manager's place in the list, which its end takes out.
+#[derive(Debug)]
+struct Listed(Arc<Events>);
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let is_other = |manager: &IoHandle| !Arc::ptr_eq(&manager.events, &self.0);
+        // Handles are dropped outside the lock.
+        let mine: Vec<_> = MANAGERS.lock(|managers| {
+            let (others, mine) = std::mem::take(managers).into_iter().partition(is_other);
+            *managers = others;
+            mine
+        });
+        drop(mine);
+    }
 }
 
 /// What callbacks and other threads hold of an [`IoManager`].
@@ -64,7 +91,9 @@ impl IoManager {
             events: Arc::default(),
             timers: Arc::default(),
         };
-        Ok(Self { runtime, remote })
+        MANAGERS.lock(|managers| managers.push(remote.clone()));
+        let listed = Listed(Arc::clone(&remote.events));
+        Ok(Self { runtime, remote, listed })
     }
 
     /// The runtime below.
@@ -80,8 +109,11 @@ impl IoManager {
     /// Waits until the scheduled work, the pending events and the timers are done, recurring timers ending at once;
     /// cancels what is left after `patience` and reports it.
     pub fn stop(self, patience: Duration) -> StopReport {
-        self.remote.timers.end_recurring();
-        self.runtime.stop(patience)
+        let Self { runtime, remote, listed } = self;
+        remote.timers.end_recurring();
+        let report = runtime.stop(patience);
+        drop(listed);
+        report
     }
 }
 
@@ -94,6 +126,21 @@ impl std::ops::Deref for IoManager {
 }
 
 impl IoHandle {
+    /// The manager whose fiber calls.
+    ///
+    /// # Panics
+    /// Outside the fibers of a manager.
+    #[track_caller]
+    pub fn current() -> IoHandle {
+        Self::try_current().expect("IoHandle::current() is called in a fiber of an IoManager")
+    }
+
+    /// The manager whose fiber calls, if the caller is in one.
+    pub fn try_current() -> Option<IoHandle> {
+        let runtime = Handle::try_current()?;
+        MANAGERS.lock(|managers| managers.iter().find(|manager| manager.runtime.is_of(&runtime)).cloned())
+    }
+
     /// The manager's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -164,7 +211,8 @@ impl IoHandle {
         self.events.len()
     }
 
-    /// Runs `callback` as a fiber after `delay`, and with `recurring` again after every further `delay`.
+    /// Runs `callback` as a fiber after `delay`, and with `recurring` again after every further `delay`. A delay of more than
+    /// a hundred years, such as `Duration::MAX`, counts as a hundred years.
     pub fn add_timer(
         &self,
         delay: Duration,
@@ -172,6 +220,21 @@ impl IoHandle {
         callback: impl FnMut() + Send + 'static,
     ) -> Timer {
         self.timers.add(&self.runtime, delay, recurring, callback)
+    }
+
+    /// As [`IoHandle::add_timer`] with `recurring`.
+    pub fn add_recurring_timer(&self, delay: Duration, callback: impl FnMut() + Send + 'static) -> Timer {
+        self.add_timer(delay, true, callback)
+    }
+
+    /// When the next timer fires; `None` if there is none.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether a timer has not ended.
+    pub fn has_timer(&self) -> bool {
+        self.next_timer().is_some()
     }
 
     /// As [`IoHandle::add_timer`], as long as `condition` is alive when the time has come.

@@ -41,14 +41,20 @@ impl Timer {
     /// Sets another delay: with `from_now` it begins now, else where the present one began. False if the timer has
     /// ended.
     pub fn reset(&self, delay: Duration, from_now: bool) -> bool {
+        let delay = delay.min(LONGEST);
         self.shared.change(|state| {
             let begun = state.due.and_then(|due| due.checked_sub(state.delay));
             state.due = match begun {
-                Some(begun) if !from_now => begun.checked_add(delay).or(state.due),
+                Some(begun) if !from_now => Some(begun + delay),
                 _ => Some(after(delay)),
             };
             state.delay = delay;
         })
+    }
+
+    /// When it fires next; `None` if it has ended.
+    pub fn due(&self) -> Option<Instant> {
+        self.shared.state.lock(|state| state.due)
     }
 }
 
@@ -90,16 +96,36 @@ impl Shared {
     }
 }
 
-/// A delay from now; one that no clock can express is a long time.
+/// A longer delay counts as this one, a hundred years: the clock cannot express every duration.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// `delay` from now; it is at most [`LONGEST`].
 fn after(delay: Duration) -> Instant {
-    const LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    let now = time::now();
-    now.checked_add(delay).unwrap_or_else(|| now + LONG)
+    time::now() + delay
 }
 
-/// The recurring timers, which must not hold up a stop.
+/// The timers that have not ended: recurring ones must not hold up a stop.
 #[derive(Default)]
-pub(super) struct Timers(Spin<Vec<Timer>>);
+pub(super) struct Timers(Spin<List>);
+
+#[derive(Default)]
+struct List {
+    timers: Vec<Timer>,
+    /// How long the list may grow before those that have ended are taken out, so that adding one costs little.
+    sweep_at: usize,
+}
+
+impl List {
+    fn push(&mut self, timer: Timer) {
+        const SMALL: usize = 64;
+
+        if self.timers.len() >= self.sweep_at.max(SMALL) {
+            self.timers.retain(|timer| timer.due().is_some());
+            self.sweep_at = self.timers.len() * 2;
+        }
+        self.timers.push(timer);
+    }
+}
 
 impl Timers {
     pub(super) fn add(
@@ -109,6 +135,7 @@ impl Timers {
         recurring: bool,
         callback: impl FnMut() + Send + 'static,
     ) -> Timer {
+        let delay = delay.min(LONGEST);
         let state = State { due: Some(after(delay)), delay, waits: None };
         let timer = Timer { shared: Arc::new(Shared { state: Spin::new(state), recurring }) };
         let shared = Arc::clone(&timer.shared);
@@ -124,17 +151,18 @@ impl Timers {
         });
         // It may have been changed before its fiber was known.
         fiber.unpark();
-        if recurring {
-            self.0.lock(|timers| {
-                timers.retain(|timer| timer.shared.state.lock(|state| state.due.is_some()));
-                timers.push(timer.clone());
-            });
-        }
+        self.0.lock(|list| list.push(timer.clone()));
         timer
     }
 
+    /// When the next timer fires.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.lock(|list| list.timers.iter().filter_map(Timer::due).min())
+    }
+
     pub(super) fn end_recurring(&self) {
-        for timer in self.0.lock(std::mem::take) {
+        let timers = self.0.lock(|list| list.timers.clone());
+        for timer in timers.iter().filter(|timer| timer.shared.recurring) {
             timer.cancel();
         }
     }
@@ -142,13 +170,12 @@ impl Timers {
 
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let due = self.shared.state.lock(|state| state.due);
-        f.debug_struct("Timer").field("due", &due).field("recurring", &self.shared.recurring).finish()
+        f.debug_struct("Timer").field("due", &self.due()).field("recurring", &self.shared.recurring).finish()
     }
 }
 
 impl fmt::Debug for Timers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timers").field("recurring", &self.0.lock(|timers| timers.len())).finish()
+        f.debug_struct("Timers").field("next", &self.next()).finish()
     }
 }

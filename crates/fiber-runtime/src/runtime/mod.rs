@@ -301,6 +301,11 @@ impl Handle {
         self.shared.ports().len()
     }
 
+    /// Whether both are of the same runtime.
+    pub(crate) fn is_of(&self, other: &Handle) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// A reading of the counters.
     pub fn metrics(&self) -> Metrics {
         self.shared.metrics()

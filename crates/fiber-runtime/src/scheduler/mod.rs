@@ -16,8 +16,8 @@
 //!   order that [`random`] gives.
 //! - [`census`]: going through a worker's fibers, for dumps.
 
-pub(crate) mod census;
 pub(crate) mod balance;
+pub(crate) mod census;
 pub(crate) mod idle;
 pub(crate) mod ids;
 pub(crate) mod inbox;
