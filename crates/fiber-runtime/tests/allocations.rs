@@ -1,5 +1,5 @@
 //! What a runtime in steady state allocates: nothing, for a yield, a park and its wake, a timer armed and cancelled, a value
-//! sent, and for a spawn, whose block and stack are those of a fiber that ended.
+//! sent, a `select!`, and for a spawn, whose block and stack are those of a fiber that ended.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::runtime;
 use fiber_runtime::sync::channel::bounded;
 use fiber_runtime::sync::{Mutex, oneshot};
-use fiber_runtime::{Wake, current, park, park_until, spawn, spawn_local, time, yield_now};
+use fiber_runtime::{Wake, current, park, park_until, select, spawn, spawn_local, time, yield_now};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -160,4 +160,45 @@ fn a_oneshot_allocates_what_its_ends_share() {
         assert_eq!(receiver.recv(), Ok(1));
     });
     assert_eq!(count, 1000);
+}
+
+#[test]
+fn a_select_allocates_nothing() {
+    let count = runtime(1).block_on(|| {
+        let (ping, pings) = bounded(1);
+        let (pong, pongs) = bounded(1);
+        let (stop, stopped) = bounded::<()>(1);
+        let echo = spawn_local(move || {
+            loop {
+                select! {
+                    value = recv(pings) => pong.send(value.unwrap_or(0)).unwrap(),
+                    _ = recv(stopped) => break,
+                }
+            }
+        });
+        // Both ways, waiting and not.
+        let turn = |value| {
+            let mut received = None;
+            let mut sent = false;
+            while received.is_none() {
+                select! {
+                    result = send(ping, value) if !sent => {
+                        result.unwrap();
+                        sent = true;
+                    }
+                    result = recv(pongs) => received = result.ok(),
+                    after(Duration::from_secs(60)) => panic!("no echo"),
+                }
+            }
+            assert_eq!(received, Some(value));
+        };
+        (0..1000_u64).for_each(turn);
+        let before = ALLOCATIONS.get();
+        (0..1000).for_each(turn);
+        let count = ALLOCATIONS.get() - before;
+        stop.send(()).unwrap();
+        echo.join().unwrap();
+        count
+    });
+    assert_eq!(count, 0);
 }

@@ -8,10 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use common::{in_millis, on_fibers, runtime};
 use fiber_runtime::sync::{Lazy, Notify, Once, OnceCell};
-use fiber_runtime::{JoinError, spawn, spawn_local, yield_now};
+use fiber_runtime::{Elapsed, JoinError, spawn, spawn_local, with_timeout, yield_now};
 
 #[test]
 fn one_initialises_while_fibers_and_threads_wait() {
@@ -157,6 +158,15 @@ fn once_is_not_poisoned_by_a_cancellation() {
         once.call_once(|| ran = true);
         assert!(ran);
     });
+}
+
+#[test]
+fn once_is_not_poisoned_by_a_deadline_around_it() {
+    let once = Once::new();
+    let ended = with_timeout(Duration::from_millis(1), || once.call_once(|| Notify::new().wait()));
+    assert_eq!(ended, Err(Elapsed));
+    once.call_once(|| ());
+    assert!(once.is_completed());
 }
 
 #[test]

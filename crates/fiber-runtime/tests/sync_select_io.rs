@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{in_millis, on_fibers};
 use fiber_runtime::net::{TcpListener, TcpStream, UnixStream};
 use fiber_runtime::sync::channel::bounded;
-use fiber_runtime::{select, sim, spawn, time, yield_now};
+use fiber_runtime::{Elapsed, select, sim, spawn, spawn_local, time, with_timeout, yield_now};
 
 /// What woke a select that waits for a socket, a channel and a long time.
 fn wait_for_either(kind: usize) -> &'static str {
@@ -151,6 +151,40 @@ fn room_to_write_and_the_end_of_a_stream_are_ready() {
             ready = readable(mine) => ready.unwrap(),
             after(Duration::from_secs(20)) => panic!("the end of the stream is readable"),
         }
+    });
+}
+
+#[test]
+fn a_deadline_around_a_select_ends_it_in_fibers_and_threads() {
+    fn wait_in_vain() {
+        let (mine, _theirs) = StdStream::pair().unwrap();
+        let (sender, receiver) = bounded::<()>(1);
+        let ended = with_timeout(Duration::from_millis(2), || {
+            select! {
+                _ = readable(mine) => {}
+                _ = recv(receiver) => {}
+            }
+        });
+        assert_eq!(ended, Err(Elapsed));
+        sender.send(()).unwrap();
+        assert_eq!(receiver.try_recv(), Ok(()), "nobody is left in line");
+    }
+    wait_in_vain();
+    on_fibers(1, wait_in_vain);
+}
+
+#[test]
+fn a_cancelled_select_lets_go_of_its_descriptor() {
+    on_fibers(1, || {
+        let (mine, mut theirs) = UnixStream::pair().unwrap();
+        let mut second = mine.try_clone().unwrap();
+        let doomed = spawn_local(move || select! { _ = readable(mine) => {} });
+        yield_now();
+        doomed.cancel();
+        assert!(doomed.join().is_err());
+        theirs.write_all(b"x").unwrap();
+        second.set_read_deadline(Some(in_millis(20_000)));
+        second.read_exact(&mut [0]).unwrap();
     });
 }
 

@@ -205,6 +205,11 @@ pub(crate) fn unwind() -> ! {
     resume_unwind(Box::new(Unwinding))
 }
 
+/// Whether a payload is that of [`unwind`], and no panic.
+pub(crate) fn is_unwinding(payload: &(dyn Any + Send)) -> bool {
+    is_cancellation(payload) || deadline::is_unwinding(payload)
+}
+
 /// Whether a payload is that of a cancellation, and no panic.
 pub(super) fn is_cancellation(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Unwinding>()

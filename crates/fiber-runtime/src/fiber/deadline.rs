@@ -100,6 +100,11 @@ struct Unwinding {
     scope: u64,
 }
 
+/// Whether a payload is that of a deadline, and no panic.
+pub(super) fn is_unwinding(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Unwinding>()
+}
+
 /// The limit of a fiber or a plain thread.
 pub(super) struct Limits {
     /// Nanoseconds of the workers' clock; `u64::MAX` is never.

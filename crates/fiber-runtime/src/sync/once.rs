@@ -3,12 +3,13 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use super::Spin;
 use super::wait::{Enter, WaitList, Waited, Wakes, wait};
+use crate::fiber::cancel;
 use crate::waiter::Waiter;
 
 const INCOMPLETE: u8 = 0;
@@ -20,8 +21,9 @@ const COMPLETE: u8 = 3;
 /// Runs a routine once in all; those who come meanwhile wait for its end.
 ///
 /// As with [`std::sync::Once`], a routine that panics poisons it: later calls panic, except for
-/// [`Once::call_once_force`]. A routine whose fiber is *cancelled* has not run: the next caller runs its own. A routine
-/// that calls the same `Once` again panics, instead of waiting for itself.
+/// [`Once::call_once_force`]. A routine that is unwound because its fiber is *cancelled*, or because of a
+/// [deadline](crate::with_deadline) around it, has not run: the next caller runs its own. A routine that calls the same
+/// `Once` again panics, instead of waiting for itself.
 ///
 /// ```
 /// use fiber_runtime::sync::Once;
@@ -110,7 +112,7 @@ impl Once {
     /// Whether a routine has run to its end.
     #[inline]
     pub fn is_completed(&self) -> bool {
-        // Pairs with the releasing store in `Running::drop`: who sees COMPLETE sees what the routine did.
+        // Pairs with the releasing store in `run_now`: who sees COMPLETE sees what the routine did.
         self.phase.load(Ordering::Acquire) == COMPLETE
     }
 
@@ -168,12 +170,33 @@ impl Once {
             };
             if let Waited::Ready(step) = self.wait_in_line(None, look) {
                 if let Some(poisoned) = step.permitted() {
-                    let mut running = Running { once: self, on_panic, outcome: None };
-                    let done = routine(poisoned);
-                    running.outcome = Some(if done { COMPLETE } else { INCOMPLETE });
+                    self.run_now(on_panic, || routine(poisoned));
                 }
                 return;
             }
+        }
+    }
+
+    /// Runs the routine, as the runner, and ends the phase however it ends.
+    fn run_now(&self, on_panic: OnPanic, routine: impl FnOnce() -> bool) {
+        // Unwind safety is the caller's: the unwinding goes on below.
+        let done = catch_unwind(AssertUnwindSafe(routine));
+        let phase = match &done {
+            Ok(true) => COMPLETE,
+            Err(payload) if on_panic == OnPanic::Poison && !cancel::is_unwinding(&**payload) => POISONED,
+            Ok(false) | Err(_) => INCOMPLETE,
+        };
+        let mut wakes = Wakes::new();
+        let runner = self.state.lock(|state| {
+            // Pairs with the acquiring load in `is_completed`.
+            self.phase.store(phase, Ordering::Release);
+            state.waiters.notify_all(&mut wakes);
+            state.runner.take()
+        });
+        wakes.wake();
+        drop(runner);
+        if let Err(payload) = done {
+            resume_unwind(payload);
         }
     }
 
@@ -197,33 +220,6 @@ impl Step {
             Step::RefusePoisoned => panic!("an initialisation that is waited for has panicked"),
             Step::RefuseReentrant => panic!("an initialisation that is under way was asked for by itself"),
         }
-    }
-}
-
-/// The routine runs; ends it however it ends.
-struct Running<'a> {
-    once: &'a Once,
-    on_panic: OnPanic,
-    /// `None` while it runs, hence when it unwinds.
-    outcome: Option<u8>,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let cancelled = || crate::fiber::try_current().is_some_and(|fiber| fiber.is_cancelled());
-        let phase = self.outcome.unwrap_or_else(|| match self.on_panic {
-            OnPanic::Poison if !cancelled() => POISONED,
-            OnPanic::Poison | OnPanic::TryAgain => INCOMPLETE,
-        });
-        let mut wakes = Wakes::new();
-        let runner = self.once.state.lock(|state| {
-            // Pairs with the acquiring load in `is_completed`.
-            self.once.phase.store(phase, Ordering::Release);
-            state.waiters.notify_all(&mut wakes);
-            state.runner.take()
-        });
-        wakes.wake();
-        drop(runner);
     }
 }
 

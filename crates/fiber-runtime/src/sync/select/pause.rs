@@ -9,6 +9,7 @@ use libc::pollfd;
 
 use super::Selectable;
 use super::arm::Caller;
+use crate::fiber::deadline as limit;
 use crate::net::op;
 use crate::waiter::{self, Sleeper, Woken};
 use crate::{sys, time};
@@ -39,12 +40,14 @@ impl Pause {
 }
 
 fn poll(event: &OwnedFd, arms: &[&mut dyn Selectable], until: Option<Instant>) -> Woken {
+    let (until, is_limit) = limit::bound(until);
     let left = until.map(|until| until.saturating_duration_since(time::now()));
     let own = pollfd { fd: event.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let theirs = arms.iter().filter_map(|arm| arm.descriptor());
     let theirs = theirs.map(|(fd, events)| pollfd { fd, events, revents: 0 });
     let mut fds: Vec<pollfd> = std::iter::once(own).chain(theirs).collect();
     match op::poll(&mut fds, left) {
+        Ok(0) if left.is_some_and(|left| left.is_zero()) && is_limit => Woken::Cancelled,
         Ok(0) if left.is_some_and(|left| left.is_zero()) => Woken::TimedOut,
         // An interrupted poll is a look for nothing. So is one that has failed: the arms find out why.
         Ok(_) | Err(_) => {
