@@ -9,7 +9,7 @@ use std::thread;
 use common::{in_millis, on_fibers, runtime};
 use fiber_runtime::sync::channel::{RecvError, RecvTimeoutError, SendError};
 use fiber_runtime::sync::watch;
-use fiber_runtime::{spawn, spawn_local, yield_now};
+use fiber_runtime::{select, spawn, spawn_local, yield_now};
 
 #[test]
 fn receivers_see_the_newest_value_and_never_an_older_one() {
@@ -59,6 +59,9 @@ fn a_value_counts_as_seen_once_it_was_waited_for_or_looked_at() {
     assert!(!sender.modify_if(|_| false));
     assert_eq!(receiver.changed(), Ok(()));
     assert_eq!((*receiver.borrow(), *sender.borrow(), receiver.has_changed()), (3, 3, Ok(false)));
+    sender.replace(4);
+    select! { changed = changed(receiver) => assert_eq!(changed, Ok(())) }
+    assert_eq!(receiver.has_changed(), Ok(false), "a selected change counts as seen");
     let mut late = sender.subscribe();
     assert_eq!(late.changed_until(in_millis(2)), Err(RecvTimeoutError::Timeout));
 }

@@ -5,6 +5,8 @@
 
 pub(crate) mod waits;
 
+pub(crate) mod storm;
+
 use std::time::{Duration, Instant};
 
 use fiber_runtime::Runtime;
