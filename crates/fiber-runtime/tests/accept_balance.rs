@@ -85,7 +85,9 @@ fn a_loaded_worker_gets_fewer_connections() {
     // A hundred fibers rest on worker 1.
     let (release, rest): (Vec<_>, Vec<_>) = (0..100).map(|_| oneshot::channel::<()>()).unzip();
     for receiver in rest {
-        drop(runtime.handle().spawn_on(1, move || drop(receiver.recv())));
+        drop(runtime.handle().spawn_on(1, move || {
+            let _ = receiver.recv();
+        }));
     }
     wait_for("the resting fibers", || runtime.metrics().workers[1].alive == 100);
     let (listener, address) = serve(&runtime, &shares);
@@ -108,7 +110,7 @@ fn fibers_are_placed_by_load_when_asked_for_from_inside_and_outside() {
         let (shares, receiver) = (shares.clone(), rest.next().unwrap());
         move || {
             shares.count_one();
-            drop(receiver.recv());
+            let _ = receiver.recv();
         }
     };
     let inside: Vec<_> = (0..60).map(|_| fiber()).collect();
