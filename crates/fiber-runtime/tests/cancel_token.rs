@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{in_millis, on_fibers, runtime, wait_for};
 use fiber_runtime::{
-    CancelToken, Cancelled, FiberBuilder, JoinError, park, sim::Sim, spawn, time, yield_now,
+    CancelToken, Cancelled, FiberBuilder, JoinError, park, select, sim::Sim, spawn, time, yield_now,
 };
 
 #[test]
@@ -162,4 +162,28 @@ fn under_every_schedule_nobody_misses_the_word() {
             fibers.into_iter().for_each(|fiber| fiber.join().unwrap());
         });
     }
+}
+
+#[test]
+fn a_select_sees_a_token_that_is_cancelled_before_or_while_it_waits() {
+    on_fibers(2, || {
+        let token = CancelToken::new();
+        let waiting = {
+            let token = token.child_token();
+            spawn(move || {
+                select! {
+                    cancelled(token) => true,
+                    after(Duration::from_secs(20)) => false,
+                }
+            })
+        };
+        yield_now();
+        token.cancel();
+        assert!(waiting.join().unwrap());
+        let seen = select! {
+            cancelled(token) => true,
+            default => false,
+        };
+        assert!(seen);
+    });
 }

@@ -1,16 +1,15 @@
 //! Cancelling many things with one word: fibers, waits, and whatever asks.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::Fiber;
-use super::cancel::{self, Cancelled};
+use super::cancel::Cancelled;
 use super::keeper::{Keeper, Members};
-use crate::sync::Spin;
-use crate::waiter::{self, Waiter, Woken};
+use crate::sync::select::Operation;
+use crate::sync::{Notified, Notify, Spin};
 
 /// A word that is said once, to everybody who holds a clone: stop.
 ///
@@ -40,23 +39,21 @@ struct TokenCore {
     /// Set before the state is looked through: see `cancel`.
     cancelled: AtomicBool,
     state: Spin<State>,
+    /// Wakes those who wait for the word.
+    said: Notify,
 }
 
 struct State {
     members: Members,
     children: Vec<Weak<TokenCore>>,
-    /// By the order of their coming.
-    waiting: BTreeMap<u64, Waiter>,
-    next_ticket: u64,
 }
 
 impl CancelToken {
     /// A token that nobody has cancelled.
     pub fn new() -> Self {
-        let state =
-            State { members: Members::new(), children: Vec::new(), waiting: BTreeMap::new(), next_ticket: 0 };
+        let state = Spin::new(State { members: Members::new(), children: Vec::new() });
         CancelToken {
-            core: Arc::new(TokenCore { cancelled: AtomicBool::new(false), state: Spin::new(state) }),
+            core: Arc::new(TokenCore { cancelled: AtomicBool::new(false), state, said: Notify::new() }),
         }
     }
 
@@ -88,12 +85,10 @@ impl CancelToken {
                 continue;
             }
             // Whoever registers later does so under this lock and then sees the flag.
-            let (fibers, waiting, children) = core.state.lock(|state| {
-                let children = std::mem::take(&mut state.children);
-                (state.members.cancel(), std::mem::take(&mut state.waiting), children)
-            });
+            let (fibers, children) =
+                core.state.lock(|state| (state.members.cancel(), std::mem::take(&mut state.children)));
             fibers.iter().for_each(Fiber::cancel);
-            waiting.values().for_each(Waiter::wake);
+            core.said.notify_all();
             found.extend(children.iter().filter_map(Weak::upgrade));
         }
     }
@@ -123,23 +118,20 @@ impl CancelToken {
         self.wait(Some(deadline))
     }
 
+    /// The token's cancellation, for [`select!`](crate::select!).
+    pub fn cancelled_arm(&self) -> impl Operation<Outcome = ()> {
+        self.said().notified_arm()
+    }
+
     fn wait(&self, deadline: Option<Instant>) -> bool {
-        let ticket = self.core.state.lock(|state| {
-            let ticket = state.next_ticket;
-            state.next_ticket += 1;
-            state.waiting.insert(ticket, Waiter::current());
-            ticket
-        });
-        let mut ended = Woken::Signal;
-        while ended == Woken::Signal && !self.is_cancelled() {
-            ended = waiter::wait("cancel token", deadline);
-        }
-        // Dropped outside the lock.
-        let _waiter = self.core.state.lock(|state| state.waiting.remove(&ticket));
-        if ended == Woken::Cancelled {
-            cancel::unwind();
-        }
-        self.is_cancelled()
+        self.said().wait_deadline("cancel token", deadline)
+    }
+
+    /// A wait for the word, which is over at once if it was said.
+    fn said(&self) -> Notified<'_> {
+        // In this order: either the flag is seen, or the notification after it is.
+        let said = self.core.said.notified();
+        if self.is_cancelled() { said.already() } else { said }
     }
 
     pub(super) fn keeper(&self) -> Arc<dyn Keeper> {

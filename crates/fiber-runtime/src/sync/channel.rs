@@ -16,8 +16,9 @@
 //!
 //! A sender that finds the queue full waits with its value, and the receiver that makes room moves the value into the
 //! queue itself: nobody can take the room in between, and whole batches flow with one wake-up. Likewise a receiver that
-//! waits is handed its value: it comes back from its wait with it, and needs no second look. Values that were accepted are delivered, in the order in which each sender sent them, even after the last sender is gone. When the
-//! last receiver goes, what is queued is dropped and senders get their values back.
+//! waits is handed its value: it comes back from its wait with it, and needs no second look. Values that were accepted are
+//! delivered, in the order in which each sender sent them, even after the last sender is gone. When the last receiver
+//! goes, what is queued is dropped and senders get their values back.
 //!
 //! # Several receivers
 //! Both ends can be cloned: a value goes to one receiver, and work is shared out by whoever is free. Waiting receivers

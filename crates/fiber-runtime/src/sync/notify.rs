@@ -123,12 +123,12 @@ pub struct Notified<'a> {
 impl<'a> Notified<'a> {
     /// Waits for the notification.
     pub fn wait(self) {
-        self.wait_deadline(None);
+        self.wait_deadline("notify", None);
     }
 
     /// As [`Notified::wait`], at most until `deadline`. False if no notification came.
     pub fn wait_until(self, deadline: Instant) -> bool {
-        self.wait_deadline(Some(deadline))
+        self.wait_deadline("notify", Some(deadline))
     }
 
     /// The notification, for [`select!`](crate::select!).
@@ -136,10 +136,16 @@ impl<'a> Notified<'a> {
         ListArm::new(Arm(self))
     }
 
-    fn wait_deadline(&self, deadline: Option<Instant>) -> bool {
+    /// As if everybody had been notified since it was made.
+    pub(crate) fn already(self) -> Self {
+        Notified { epoch: self.epoch.wrapping_sub(1), ..self }
+    }
+
+    /// `label` says in a dump what is waited for.
+    pub(crate) fn wait_deadline(&self, label: &'static str, deadline: Option<Instant>) -> bool {
         let waited = wait(
             (&self.notify.state, |state| &mut state.waiters),
-            "notify",
+            label,
             false,
             deadline,
             |state, _| match state.take(self.epoch) {

@@ -164,6 +164,9 @@ macro_rules! __select_operation {
     (changed ($receiver:expr $(,)?)) => {
         $receiver.changed_arm()
     };
+    (cancelled ($token:expr $(,)?)) => {
+        $token.cancelled_arm()
+    };
     (finished ($handle:expr $(,)?)) => {
         $handle.finished_arm()
     };

@@ -31,6 +31,7 @@
 //! | `r = send(sender, value) =>` | a [channel] has room or is closed | what `send` gives |
 //! | `notified(notify) =>` | a [`Notify`] has a notification | `()` |
 //! | `r = changed(receiver) =>` | a [watch]ed value has changed or its senders are gone | what `changed` gives |
+//! | `cancelled(token) =>` | a [`CancelToken`](crate::CancelToken) is cancelled | `()` |
 //! | `finished(handle) =>` | the fiber of a [`JoinHandle`] has ended, so that `join` does not wait | `()` |
 //! | `r = readable(socket) =>`, `writable` | a descriptor (anything `AsFd`) is ready | `io::Result<()>` |
 //! | `after(duration) =>`, `at(instant) =>` | the time has come | `()` |
