@@ -1,17 +1,19 @@
 //! `crate::waiter`: whoever waits is a thread of loom's. A wait may be made to end by deadline or by cancellation.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Instant;
 
-use loom::thread::Thread;
+use loom::sync::Notify;
 
-/// Somebody who waits.
+/// Somebody who waits: not a thread of loom's, because loom takes all that came before an `unpark` for seen at once, by a
+/// thread that is not parked, too.
 #[derive(Clone, Debug)]
-pub(crate) struct Waiter(Thread);
+pub(crate) struct Waiter(Arc<Notify>);
 
 impl PartialEq for Waiter {
     fn eq(&self, other: &Waiter) -> bool {
-        self.0.id() == other.0.id()
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -26,11 +28,11 @@ pub(crate) enum Woken {
 
 impl Waiter {
     pub(crate) fn current() -> Waiter {
-        Waiter(loom::thread::current())
+        PARKER.with(|parker| Waiter(Arc::clone(parker)))
     }
 
     pub(crate) fn wake(&self) {
-        self.0.unpark();
+        self.0.notify();
     }
 }
 
@@ -49,15 +51,10 @@ impl Sleeper {
 }
 
 loom::thread_local! {
+    /// Where the calling thread sleeps.
+    static PARKER: Arc<Notify> = Arc::new(Notify::new());
     /// Whether the calling thread's waits end as those of a cancelled fiber.
     static CANCELLED: Cell<bool> = Cell::new(false);
-    /// How many of the calling thread's next waits end without a reason.
-    static STRAY: Cell<u32> = Cell::new(0);
-}
-
-/// The calling thread's next wait ends at a moment of loom's choice, without a wake.
-pub(crate) fn stray_wake() {
-    STRAY.with(|stray| stray.set(1));
 }
 
 /// The calling thread is a fiber that is cancelled while it waits.
@@ -75,10 +72,7 @@ pub(crate) fn wait(_label: &'static str, deadline: Option<Instant>) -> Woken {
         loom::thread::yield_now();
         return Woken::TimedOut;
     }
-    if STRAY.with(|stray| stray.replace(0)) > 0 {
-        // Not a `yield_now`: that would let the waker finish first, and loom counts what an unpark orders at once.
-        return Woken::Signal;
-    }
-    loom::thread::park();
+    // It may return without a reason, as the shipped one.
+    Waiter::current().0.wait();
     Woken::Signal
 }
