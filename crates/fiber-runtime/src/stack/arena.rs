@@ -42,8 +42,7 @@ pub(super) fn carve(class: u8) -> io::Result<FiberStack> {
         }
         // Mapping is a system call, so it happens outside the lock. Two threads may both map; the later chunk wins
         // and the rest of the other is never used: address space, not memory.
-        let length = (slot * CHUNK_SLOTS).max(MIN_CHUNK);
-        let start = sys::map_reserve(length)?;
+        let (start, length) = reserve((slot * CHUNK_SLOTS).max(MIN_CHUNK), slot)?;
         // Huge pages would make one touched byte cost 2 MiB. Kernels without them answer EINVAL, which is as good.
         // SAFETY: the range was mapped just now and is not used yet; the advice changes neither contents nor access.
         let _ = unsafe { sys::madvise(start, length, libc::MADV_NOHUGEPAGE) };
@@ -51,6 +50,18 @@ pub(super) fn carve(class: u8) -> io::Result<FiberStack> {
     };
     install_guard(low)?;
     Ok(FiberStack::new(NonZeroUsize::new(low).expect("mmap does not return zero"), class, low / slot))
+}
+
+/// Reserves `length` bytes, or the largest part of that which the process may still have, which is at least one slot: a
+/// limit on address space should stop the fiber that does not fit, and none before.
+fn reserve(mut length: usize, slot: usize) -> io::Result<(usize, usize)> {
+    loop {
+        match sys::map_reserve(length) {
+            Ok(start) => return Ok((start, length)),
+            Err(error) if length / 2 < slot => return Err(error),
+            Err(_) => length /= 2,
+        }
+    }
 }
 
 fn take(class: u8, slot: usize) -> Option<usize> {
