@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fiber_runtime::sync::oneshot;
-use fiber_runtime::{JoinHandle, Runtime, time};
+use fiber_runtime::{FiberBuilder, JoinHandle, Runtime, time};
 
 const HELP: &str = "\
 Starts COUNT fibers, each parked on a channel, wakes them all and joins them.
@@ -123,8 +123,8 @@ fn report(phase: &str, took: Duration, count: usize) {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     check_memory(arguments)?;
-    let count = arguments.count;
-    let mut builder = Runtime::builder().name("million").stack_size(arguments.stack);
+    let (count, stack) = (arguments.count, arguments.stack);
+    let mut builder = Runtime::builder().name("million");
     if let Some(workers) = arguments.workers {
         builder = builder.workers(workers);
     }
@@ -142,7 +142,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         for _ in 0..count {
             let (sender, receiver) = oneshot::channel();
             let arrived = Arc::clone(&arrived);
-            fibers.push(fiber_runtime::spawn(move || {
+            // Small stacks for these only: this fiber prints and reads files, which takes more.
+            fibers.push(FiberBuilder::new().stack_size(stack).spawn(move || {
                 arrived.fetch_add(1, Ordering::Relaxed);
                 receiver.recv().unwrap_or(0)
             }));
