@@ -195,7 +195,10 @@ thread_local! {
 
 /// Calls `change` with the spans of the calling fiber, or of the thread.
 fn with_spans(change: impl Fn(&Spans)) {
-    let in_fiber = Worker::with_current_fiber(|_, fiber| change(&fiber.extras().spans));
+    let in_fiber = Worker::with_current_fiber(|_, fiber| {
+        fiber.attention.set_spanned();
+        change(&fiber.extras().spans);
+    });
     if in_fiber.is_none() {
         // A thread that is being torn down does not drive a worker any more: nobody will ask.
         let _ = THREAD.try_with(change);

@@ -123,10 +123,9 @@ impl Waiter {
 /// switching, because std counts panics per thread.
 #[inline(always)]
 pub(crate) fn wait(label: &'static str, deadline: Option<Instant>) -> Woken {
-    match Worker::with_current_fiber(|worker, fiber| {
-        park::wait(worker, fiber, Signals::EVENT, label, deadline)
-    }) {
-        Some(woken) => woken,
+    // SAFETY: the references end with this function.
+    match unsafe { Worker::current_fiber() } {
+        Some((worker, fiber)) => park::wait(worker, fiber, Signals::EVENT, label, deadline),
         None => wait_thread(deadline),
     }
 }

@@ -109,6 +109,8 @@ const CANCELLED: u8 = 1;
 const LIMITED: u8 = 2;
 /// It does not notice that it is cancelled.
 const SHIELDED: u8 = 4;
+/// It has been in spans, which its extras keep.
+const SPANNED: u8 = 8;
 /// It does not give way: [`super::hold`].
 const HELD: u8 = 128;
 
@@ -140,6 +142,13 @@ impl Attention {
             self.0.fetch_or(LIMITED, Ordering::Relaxed);
         } else {
             self.0.fetch_and(!LIMITED, Ordering::Relaxed);
+        }
+    }
+
+    /// The fiber itself enters a span; from now on its extras are asked at every switch.
+    pub(crate) fn set_spanned(&self) {
+        if self.0.load(Ordering::Relaxed) & SPANNED == 0 {
+            self.0.fetch_or(SPANNED, Ordering::Relaxed);
         }
     }
 

@@ -1,8 +1,7 @@
-//! What only some fibers have: made on first use, so that it costs all others one null pointer and one comparison a
-//! switch.
+//! What only some fibers have: made on first use, so that it costs all others one null pointer.
 //!
 //! It belongs to the fiber's worker, as everything of a fiber that is not atomic; before the start, to whoever holds the
-//! fiber.
+//! fiber. What a switch has to see of it is a bit of [`Attention`](super::cancel::Attention).
 
 use std::cell::Cell;
 

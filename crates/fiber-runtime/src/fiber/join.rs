@@ -108,6 +108,7 @@ impl<T> JoinHandle<T> {
     /// # Panics
     /// When a fiber joins itself, which would never end.
     #[track_caller]
+    #[inline(always)]
     pub fn join(self) -> Result<T, JoinError> {
         let complete = self.wait(None);
         debug_assert!(complete, "a wait without a deadline ends with completion");
@@ -206,15 +207,19 @@ impl<T> JoinHandle<T> {
     }
 
     /// True when the fiber is complete, false when the deadline passed first.
+    ///
+    /// Inlined, as what leads to a switch is: see `park::switch`.
     #[track_caller]
+    #[inline(always)]
     fn wait(&self, deadline: Option<Instant>) -> bool {
         let join = &self.fiber.header().join;
         if join.is_complete() {
             return true;
         }
-        let joins_itself = crate::fiber::try_current().is_some_and(|current| current == self.fiber);
+        let me = Waiter::current();
+        let joins_itself = matches!(&me, Waiter::Fiber(current) if *current == self.fiber);
         assert!(!joins_itself, "fiber {} joins itself", self.fiber);
-        if !join.enrol(Waiter::current()) {
+        if !join.enrol(me) {
             return true;
         }
         let _withdraw = Withdraw(join);

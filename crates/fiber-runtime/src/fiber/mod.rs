@@ -252,7 +252,7 @@ pub fn in_fiber() -> bool {
     Worker::with_current_fiber(|_, _| ()).is_some()
 }
 
-// `yield_now`, `park` and what they call are inlined to the caller on purpose: see `park::suspend`. A switch costs 9 ns
+// `yield_now`, `park` and what they call are inlined to the caller on purpose: see `park::switch`. A switch costs 9 ns
 // then, and 20 ns more when one frame stands between.
 
 /// Gives way: every other ready fiber of this worker runs before this one goes on, and so do those that have not started
@@ -271,14 +271,12 @@ pub fn park() {
 /// Waits for a token until `deadline` (of [`time::now`](crate::time::now)'s clock); `None` waits for ever.
 #[inline(always)]
 pub fn park_until(deadline: Option<Instant>) -> Wake {
-    let woken = Worker::with_current_fiber(|worker, fiber| {
-        park::wait(worker, fiber, Signals::UNPARK, "park", deadline)
-    });
-    match woken {
-        Some(Woken::Signal) => Wake::Unparked,
-        Some(Woken::TimedOut) => Wake::TimedOut,
-        Some(Woken::Cancelled) => cancel::unwind(),
-        None => park_thread(deadline),
+    // SAFETY: the references end with this function.
+    let Some((worker, fiber)) = (unsafe { Worker::current_fiber() }) else { return park_thread(deadline) };
+    match park::wait(worker, fiber, Signals::UNPARK, "park", deadline) {
+        Woken::Signal => Wake::Unparked,
+        Woken::TimedOut => Wake::TimedOut,
+        Woken::Cancelled => cancel::unwind(),
     }
 }
 

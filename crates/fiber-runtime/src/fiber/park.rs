@@ -12,24 +12,29 @@ use crate::waiter::Woken;
 
 /// Gives the worker back until the fiber is resumed.
 ///
-/// `worker` and `fiber` are of this thread and this fiber; they stay valid, for a fiber does not change its worker and
-/// the worker outlives its fibers. Nothing else may be held across the call: no borrow of worker state, no `errno`.
+/// `fiber` is the calling one; it and its worker stay valid, for a fiber does not change its worker and the worker
+/// outlives its fibers. Nothing else may be held across the call: no borrow of worker state, no `errno`.
 ///
 /// Inlined, and so are its callers: the processor predicts returns by the calls it has seen, and a switch spoils that
 /// for every frame between here and the caller that was resumed.
 #[inline(always)]
-pub(crate) fn suspend(fiber: &Header, reason: Suspend) {
+fn switch(fiber: &Header, reason: Suspend) {
     let yielder = fiber.yielder.get();
     debug_assert!(!yielder.is_null());
     let here = 0u8;
     fiber.resume_at.set(&raw const here);
     debug_assert!(is_on_its_stack(fiber, &raw const here), "rule R3: not on an alternate stack for signals");
+    // SAFETY: the yielder was stored when this fiber started and lives at the bottom of its stack while it runs; only
+    // the fiber itself calls this, for `fiber` is the worker's current one.
+    unsafe { (*yielder).suspend(reason) };
+}
+
+/// As [`switch`], for a fiber that may have something to leave behind meanwhile: spans.
+fn switch_with_extras(fiber: &Header, reason: Suspend) {
     if let Some(extras) = fiber.extras.get() {
         extras.leave();
     }
-    // SAFETY: the yielder was stored when this fiber started and lives at the bottom of its stack while it runs; only
-    // the fiber itself calls `suspend`, for `fiber` is the worker's current one.
-    unsafe { (*yielder).suspend(reason) };
+    switch(fiber, reason);
     if let Some(extras) = fiber.extras.get() {
         extras.enter();
     }
@@ -66,11 +71,11 @@ pub(crate) fn wait_nanos(
     if fiber.attention.is_needed() {
         return wait_within_limit(worker, fiber, mask, label, deadline);
     }
-    wait_unlimited(worker, fiber, mask, label, deadline, false)
+    wait_unlimited::<false>(worker, fiber, mask, label, deadline)
 }
 
-/// As [`wait_nanos`], for a fiber that is cancelled, in the scope of a deadline, or held. A passed limit ends the wait
-/// as a cancellation does, and [`super::cancel::unwind`] knows the difference.
+/// As [`wait_nanos`], for a fiber that is cancelled, in the scope of a deadline, held, or in a span. A passed limit ends
+/// the wait as a cancellation does, and [`super::cancel::unwind`] knows the difference.
 #[cold]
 fn wait_within_limit(
     worker: &Worker,
@@ -87,25 +92,25 @@ fn wait_within_limit(
     let limit =
         fiber.extras.get().and_then(|extras| extras.limit()).filter(|_| !held && !std::thread::panicking());
     let Some(limit) = limit.filter(|&limit| deadline.is_none_or(|deadline| limit < deadline)) else {
-        return wait_unlimited(worker, fiber, mask, label, deadline, held);
+        return wait_unlimited::<true>(worker, fiber, mask, label, deadline);
     };
-    match wait_unlimited(worker, fiber, mask, label, Some(limit), held) {
+    match wait_unlimited::<true>(worker, fiber, mask, label, Some(limit)) {
         Woken::TimedOut => Woken::Cancelled,
         woken => woken,
     }
 }
 
+/// The wait itself. `ATTENTIVE`: there is something that the fiber's [`Attention`](super::cancel::Attention) asks for.
 #[inline(always)]
-fn wait_unlimited(
+fn wait_unlimited<const ATTENTIVE: bool>(
     worker: &Worker,
     fiber: &Header,
     mask: Signals,
     label: &'static str,
     deadline: Option<u64>,
-    held: bool,
 ) -> Woken {
     // Rule R3: std counts panics per thread, so no other fiber may run while this one unwinds.
-    let blocking = held || std::thread::panicking();
+    let blocking = (ATTENTIVE && fiber.attention.is_held()) || std::thread::panicking();
     let wanted = mask.union(Signals::CANCEL);
     let tokens = fiber.tokens.get();
     if tokens.intersects(wanted) {
@@ -122,8 +127,10 @@ fn wait_unlimited(
     }
     if blocking {
         worker.block_thread(fiber);
+    } else if ATTENTIVE {
+        switch_with_extras(fiber, Suspend::Park);
     } else {
-        suspend(fiber, Suspend::Park);
+        switch(fiber, Suspend::Park);
     }
     if deadline.is_some() {
         if fiber.timed_out.replace(false) {
@@ -137,29 +144,34 @@ fn wait_unlimited(
 /// Lets every other ready fiber of the worker run once.
 #[inline(always)]
 pub(crate) fn yield_now() {
-    let in_fiber = Worker::with_current_fiber(|worker, fiber| {
-        if std::thread::panicking() {
-            return;
-        }
-        if !may_yield(worker, fiber) {
-            return;
-        }
-        suspend(fiber, Suspend::Yield);
+    // SAFETY: the references end with this function.
+    let Some((worker, fiber)) = (unsafe { Worker::current_fiber() }) else {
+        return std::thread::yield_now();
+    };
+    if std::thread::panicking() {
+        return;
+    }
+    if fiber.attention.is_needed() {
+        return yield_attentively(worker, fiber);
+    }
+    switch(fiber, Suspend::Yield);
+    if fiber.attention.is_needed() {
         may_yield(worker, fiber);
-    });
-    if in_fiber.is_none() {
-        std::thread::yield_now();
+    }
+}
+
+/// As [`yield_now`], for a fiber that is cancelled, in the scope of a deadline, held, or in a span.
+#[cold]
+fn yield_attentively(worker: &Worker, fiber: &Header) {
+    if may_yield(worker, fiber) {
+        switch_with_extras(fiber, Suspend::Yield);
+        may_yield(worker, fiber);
     }
 }
 
 /// Unwinds a fiber that is to end. False: it keeps its worker.
-#[inline(always)]
-fn may_yield(worker: &Worker, fiber: &Header) -> bool {
-    !fiber.attention.is_needed() || may_yield_indeed(worker, fiber)
-}
-
 #[cold]
-fn may_yield_indeed(worker: &Worker, fiber: &Header) -> bool {
+fn may_yield(worker: &Worker, fiber: &Header) -> bool {
     if fiber.attention.is_held() {
         return false;
     }
@@ -228,7 +240,7 @@ pub(crate) fn courtesy(willing: impl FnOnce() -> bool) {
 pub(crate) fn yield_uncancelled() {
     let in_fiber = Worker::with_current_fiber(|_, fiber| {
         if !fiber.attention.is_held() && !std::thread::panicking() {
-            suspend(fiber, Suspend::Yield);
+            switch_with_extras(fiber, Suspend::Yield);
         }
     });
     if in_fiber.is_none() {

@@ -150,13 +150,23 @@ impl Worker {
     /// Calls `body` with the calling thread's worker and the fiber it runs, if it runs one.
     #[inline(always)]
     pub(crate) fn with_current_fiber<R>(body: impl FnOnce(&Worker, &Header) -> R) -> Option<R> {
+        // SAFETY: the references do not leave `body`, during which the fiber does not end.
+        unsafe { Self::current_fiber() }.map(|(worker, fiber)| body(worker, fiber))
+    }
+
+    /// As [`Worker::with_current_fiber`], for code that suspends: a closure that suspends may end up as a function of
+    /// its own, and a frame between a wait and its caller costs more than the switch (see `park::switch`).
+    ///
+    /// # Safety
+    /// The caller drops the references before it returns to its fiber. Until then they hold across suspensions, for a
+    /// fiber does not change its worker, which outlives it, and the runtime's reference to a fiber lasts until its end.
+    #[inline(always)]
+    pub(crate) unsafe fn current_fiber<'a>() -> Option<(&'a Worker, &'a Header)> {
         let worker = CURRENT.with(Cell::get);
-        // SAFETY: as in `with_current`; the current fiber is alive while it is current, because the runtime's
-        // reference is given up after its end only.
+        // SAFETY: as in `with_current`; the current fiber is alive while it is current.
         unsafe {
             let worker = worker.as_ref()?;
-            let fiber = worker.current.get().as_ref()?;
-            Some(body(worker, fiber))
+            Some((worker, worker.current.get().as_ref()?))
         }
     }
 

@@ -98,20 +98,26 @@ impl Young {
             self.sealed.set(self.sealed.get().saturating_sub(1));
             queue.pop_front()
         } else {
-            let (mut low, mut high) = (self.sealed.get(), queue.len());
-            while low + 1 < high {
-                high -= 1;
-                queue.swap(low, high);
-                low += 1;
-            }
-            self.sealed.set(queue.len().saturating_sub(1));
+            self.seal(queue);
             queue.pop_back()
         };
         self.len.set(queue.len());
-        if queue.is_empty() {
+        if queue.is_empty() && !yielded.is_empty() {
             yielded.drain(..).for_each(ready);
         }
         fiber
+    }
+
+    /// Puts those that came since the last time on the stack, the first on top, which is about to be taken.
+    #[inline]
+    fn seal(&self, queue: &mut VecDeque<NonNull<Header>>) {
+        let (mut low, mut high) = (self.sealed.get(), queue.len());
+        self.sealed.set(high.saturating_sub(1));
+        while low + 1 < high {
+            high -= 1;
+            queue.swap(low, high);
+            low += 1;
+        }
     }
 }
 

@@ -248,7 +248,7 @@ pub(super) type ListOf<S, P> = fn(&mut S) -> &mut WaitList<P>;
 /// - `abandoned` runs under the lock when the waiter leaves without what it came for, by deadline or by cancellation.
 ///   Its flag says that the notification had arrived (only by cancellation) and must be passed on.
 ///
-/// Inlined, as everything between a fiber's call and the switch: see `park::suspend`.
+/// Inlined, as everything between a fiber's call and the switch: see `park::switch`.
 #[inline(always)]
 pub(super) fn wait<S, P, R>(
     (lock, list): (&Spin<S>, ListOf<S, P>),
