@@ -3,9 +3,11 @@
 use std::io;
 use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use super::dns::look_up;
+
 /// What can be turned into socket addresses: the same types as [`std::net::ToSocketAddrs`].
 ///
-/// Names are looked up on the blocking pool ([`crate::offload`]): a lookup takes as long as the name server likes, and
+/// Names are looked up on the blocking pool ([`super::lookup`]): a lookup takes as long as the name server likes, and
 /// would hold up every fiber of the worker. Numeric addresses need no lookup.
 pub trait ToSocketAddrs {
     /// The addresses, in the order in which they should be tried.
@@ -67,10 +69,6 @@ impl ToSocketAddrs for (String, u16) {
     fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
         (self.0.as_str(), self.1).to_socket_addrs()
     }
-}
-
-fn look_up(name: impl net::ToSocketAddrs + Send + 'static) -> io::Result<Vec<SocketAddr>> {
-    crate::offload(move || net::ToSocketAddrs::to_socket_addrs(&name).map(Iterator::collect))
 }
 
 /// Calls `attempt` with one address after the other until one succeeds; the last error counts.

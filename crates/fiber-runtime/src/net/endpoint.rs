@@ -76,18 +76,25 @@ impl Endpoint {
         }
     }
 
+    /// A new stream socket for addresses like `address`, non-blocking.
+    pub(crate) fn stream(address: &SockAddr) -> io::Result<Self> {
+        let domain = Domain::from(c_int::from(address.family()));
+        Ok(Self::new(Socket::new(domain, Type::STREAM.nonblocking(), None)?))
+    }
+
     /// A new stream socket, connected to `address`.
     pub(crate) fn connect(address: &SockAddr, deadline: Option<Instant>) -> io::Result<Self> {
-        let endpoint = Self::new(Socket::new(
-            Domain::from(c_int::from(address.family())),
-            Type::STREAM.nonblocking(),
-            None,
-        )?);
+        let endpoint = Self::stream(address)?;
+        endpoint.connect_to(address, deadline)?;
+        Ok(endpoint)
+    }
+
+    /// Connects a non-blocking stream socket, which is blocking afterwards.
+    pub(crate) fn connect_to(&self, address: &SockAddr, deadline: Option<Instant>) -> io::Result<()> {
         let raw_address = (address.as_ptr().cast(), address.len());
         // SAFETY: the address lives through the call and its length is its own.
-        native(unsafe { op::connect(endpoint.fd(), raw_address, || Ok(deadline)) })?;
-        endpoint.set_nonblocking(false)?;
-        Ok(endpoint)
+        native(unsafe { op::connect(self.fd(), raw_address, || Ok(deadline)) })?;
+        self.set_nonblocking(false)
     }
 
     /// A new stream socket that listens on `address`. It is non-blocking: `accept4` has no flag for it.

@@ -118,6 +118,68 @@ macro_rules! impl_write_limit {
     };
 }
 
+/// What the kernel can be told about any internet socket with a field `endpoint`. Whatever is not here is reached through
+/// `AsFd` and `socket2::SockRef`.
+macro_rules! impl_socket_options {
+    () => {
+        /// Bytes that wait to be sent (`SO_SNDBUF`); the kernel doubles it for its own needs.
+        ///
+        /// # Errors
+        /// The kernel's, which a living socket does not have.
+        pub fn set_send_buffer_size(&self, bytes: usize) -> std::io::Result<()> {
+            self.endpoint.socket().set_send_buffer_size(bytes)
+        }
+
+        /// Bytes that wait to be sent, as the kernel counts them.
+        ///
+        /// # Errors
+        /// The kernel's, which a living socket does not have.
+        pub fn send_buffer_size(&self) -> std::io::Result<usize> {
+            self.endpoint.socket().send_buffer_size()
+        }
+
+        /// Bytes that wait to be received (`SO_RCVBUF`); the kernel doubles it for its own needs.
+        ///
+        /// # Errors
+        /// The kernel's, which a living socket does not have.
+        pub fn set_recv_buffer_size(&self, bytes: usize) -> std::io::Result<()> {
+            self.endpoint.socket().set_recv_buffer_size(bytes)
+        }
+
+        /// Bytes that wait to be received, as the kernel counts them.
+        ///
+        /// # Errors
+        /// The kernel's, which a living socket does not have.
+        pub fn recv_buffer_size(&self) -> std::io::Result<usize> {
+            self.endpoint.socket().recv_buffer_size()
+        }
+
+        /// How many routers an IPv4 packet may pass (`IP_TTL`).
+        ///
+        /// # Errors
+        /// Zero, more than 255, or not an IPv4 socket.
+        pub fn set_ttl(&self, ttl: u32) -> std::io::Result<()> {
+            self.endpoint.socket().set_ttl_v4(ttl)
+        }
+
+        /// How many routers an IPv4 packet may pass.
+        ///
+        /// # Errors
+        /// Not an IPv4 socket.
+        pub fn ttl(&self) -> std::io::Result<u32> {
+            self.endpoint.socket().ttl_v4()
+        }
+
+        /// The error that the socket holds for whoever asks next, and clears it (`SO_ERROR`).
+        ///
+        /// # Errors
+        /// The kernel's, which a living socket does not have.
+        pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
+            self.endpoint.socket().take_error()
+        }
+    };
+}
+
 /// The descriptor of a type with a field `endpoint`.
 macro_rules! impl_fd {
     ($($socket:ty),*) => {$(
@@ -135,4 +197,4 @@ macro_rules! impl_fd {
     )*};
 }
 
-pub(crate) use {impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};
+pub(crate) use {impl_fd, impl_read, impl_read_limit, impl_socket_options, impl_write, impl_write_limit};

@@ -20,6 +20,10 @@
 //! A call of a cancelled fiber fails with [`crate::Cancelled`] inside the error, whether or not it would have had to
 //! wait; the next one unwinds the fiber.
 //!
+//! # Options
+//! The common ones have methods, those that must be set before connecting or listening on [`TcpSocket`]; every other is
+//! reached by `socket2::SockRef::from(&stream)`, because all types here are `AsFd`.
+//!
 //! # Handles
 //! `try_clone` and the halves of [`TcpStream::into_split`] share one descriptor and its limits; it is closed when the
 //! last of them drops. A fiber that reads and one that writes may use the same stream at the same time, from different
@@ -45,6 +49,9 @@ mod macros;
 
 mod acceptor;
 mod addr;
+mod connect;
+mod datagram;
+mod dns;
 mod endpoint;
 mod tcp;
 mod udp;
@@ -52,8 +59,11 @@ mod unix;
 
 pub use acceptor::{Acceptor, Listener};
 pub use addr::ToSocketAddrs;
+pub use connect::ConnectError;
+pub use datagram::UnixDatagram;
+pub use dns::{lookup, lookup_until};
 pub(crate) use endpoint::{Endpoint, MAX_BUFFERS, native};
 pub(crate) use macros::{impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};
-pub use tcp::{ReadHalf, TcpListener, TcpStream, WriteHalf};
+pub use tcp::{ReadHalf, TcpListener, TcpSocket, TcpStream, WriteHalf};
 pub use udp::UdpSocket;
 pub use unix::{UnixListener, UnixStream};

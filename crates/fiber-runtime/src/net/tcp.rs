@@ -1,10 +1,12 @@
 //! TCP streams and listeners.
 
 mod listener;
+mod socket;
 mod split;
 mod stream;
 
 pub use listener::TcpListener;
+pub use socket::TcpSocket;
 pub use split::{ReadHalf, WriteHalf};
 pub use stream::TcpStream;
 

@@ -1,7 +1,7 @@
 //! Datagrams.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::addr::{ToSocketAddrs, first_that_works};
 use super::endpoint::Endpoint;
-use super::macros::{impl_fd, impl_read_limit, impl_write_limit};
+use super::macros::{impl_fd, impl_read_limit, impl_socket_options, impl_write_limit};
 
 /// A UDP socket. See [`crate::net`] for how its calls wait.
 #[derive(Debug)]
@@ -85,6 +85,14 @@ impl UdpSocket {
         self.endpoint.recv(buffer, 0)
     }
 
+    /// As [`UdpSocket::recv`], without taking the datagram.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::recv_from`].
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.endpoint.recv(buffer, libc::MSG_PEEK)
+    }
+
     /// The address of this socket.
     ///
     /// # Errors
@@ -109,6 +117,38 @@ impl UdpSocket {
         self.endpoint.socket().set_broadcast(broadcast)
     }
 
+    /// Receives what is sent to the group, on the interface with the address `interface` (unspecified: any).
+    ///
+    /// # Errors
+    /// Not a multicast address, or there is no such interface.
+    pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.endpoint.socket().join_multicast_v4(group, interface)
+    }
+
+    /// Receives what is sent to the group no longer.
+    ///
+    /// # Errors
+    /// The socket is not in the group.
+    pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.endpoint.socket().leave_multicast_v4(group, interface)
+    }
+
+    /// Receives what is sent to the group, on the interface with this number (0: any).
+    ///
+    /// # Errors
+    /// Not a multicast address, or there is no such interface.
+    pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.endpoint.socket().join_multicast_v6(group, interface)
+    }
+
+    /// Receives what is sent to the group no longer.
+    ///
+    /// # Errors
+    /// The socket is not in the group.
+    pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.endpoint.socket().leave_multicast_v6(group, interface)
+    }
+
     /// Another handle on the same socket, with the same limits.
     ///
     /// # Errors
@@ -117,6 +157,7 @@ impl UdpSocket {
         Ok(Self { endpoint: Arc::clone(&self.endpoint) })
     }
 
+    impl_socket_options!();
     impl_read_limit!();
     impl_write_limit!();
 

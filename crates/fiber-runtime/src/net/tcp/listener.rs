@@ -19,7 +19,7 @@ const BACKLOG: libc::c_int = 1024;
 /// A socket that accepts TCP connections. See [`crate::net`] for how its calls wait.
 #[derive(Debug)]
 pub struct TcpListener {
-    endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
 }
 
 impl TcpListener {

@@ -6,13 +6,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::SockAddr;
+use socket2::{SockAddr, TcpKeepalive};
 
 use super::inet;
 use super::split::{ReadHalf, WriteHalf};
-use crate::net::addr::{ToSocketAddrs, first_that_works};
+use crate::net::addr::ToSocketAddrs;
+use crate::net::connect::first_to_answer;
+use crate::net::dns::bounded;
 use crate::net::endpoint::Endpoint;
-use crate::net::macros::{impl_fd, impl_read, impl_read_limit, impl_write, impl_write_limit};
+use crate::net::macros::{
+    impl_fd, impl_read, impl_read_limit, impl_socket_options, impl_write, impl_write_limit,
+};
 use crate::time;
 
 /// A TCP connection. See [`crate::net`] for how its calls wait.
@@ -22,12 +26,23 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects to the first of the addresses that accepts.
+    /// Connects to the first of the addresses that answers. Several are tried a quarter of a second apart, or as soon as
+    /// the one before has failed, IPv6 and IPv4 in turns (RFC 8305): one that leads nowhere does not hold up the others.
     ///
     /// # Errors
-    /// The last address's error if none accepts. The kernel gives up on one that does not answer after some minutes.
+    /// If none accepts: the error of the only one, or [`crate::net::ConnectError`] with those of all, of the last one's kind. The
+    /// kernel gives up on an address that does not answer after some minutes.
     pub fn connect(addresses: impl ToSocketAddrs) -> io::Result<Self> {
-        first_that_works(addresses, |address| Self::connect_deadline(address, None))
+        Self::connect_until(addresses, None)
+    }
+
+    /// As [`TcpStream::connect`], name lookup and all, before `deadline`; `None` is for ever.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect`], and `ErrorKind::TimedOut` at the deadline.
+    pub fn connect_until(addresses: impl ToSocketAddrs, deadline: Option<Instant>) -> io::Result<Self> {
+        let addresses = bounded(deadline, || addresses.to_socket_addrs())?;
+        first_to_answer(addresses, deadline).map(Self::new)
     }
 
     /// Connects to `address` within `timeout`.
@@ -116,6 +131,48 @@ impl TcpStream {
         self.endpoint.socket().tcp_nodelay()
     }
 
+    /// Asks a silent peer for a sign of life after `idle`, and again every `interval`; after nine without an answer the
+    /// connection fails (`SO_KEEPALIVE`). `None` does not ask. Whole seconds count.
+    ///
+    /// # Errors
+    /// Less than a second, or more than the kernel takes (32767 seconds).
+    pub fn set_keepalive(&self, idle_and_interval: Option<(Duration, Duration)>) -> io::Result<()> {
+        let socket = self.endpoint.socket();
+        match idle_and_interval {
+            None => socket.set_keepalive(false),
+            Some((idle, interval)) => {
+                socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval))
+            }
+        }
+    }
+
+    /// Whether a silent peer is asked for a sign of life.
+    ///
+    /// # Errors
+    /// The kernel's, which a living socket does not have.
+    pub fn keepalive(&self) -> io::Result<bool> {
+        self.endpoint.socket().keepalive()
+    }
+
+    /// What closing does with bytes that are not sent yet (`SO_LINGER`): with zero they are thrown away, and the peer sees a
+    /// reset; `None`, the default, goes on sending in the background. With anything else, `close` itself waits, and the
+    /// worker with it.
+    ///
+    /// # Errors
+    /// The kernel's, which a living socket does not have.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.endpoint.socket().set_linger(linger)
+    }
+
+    /// What closing does with bytes that are not sent yet.
+    ///
+    /// # Errors
+    /// The kernel's, which a living socket does not have.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        self.endpoint.socket().linger()
+    }
+
+    impl_socket_options!();
     impl_read_limit!();
     impl_write_limit!();
 }
