@@ -23,7 +23,7 @@
 //!   [`park`], [`yield_now`], [`time`]: waiting; [`offload`]: blocking work.
 //! - [`scope`](scope()): fibers that borrow; [`JoinSet`]: many, joined as they end; [`fiber_local!`]: what each has for itself.
 //! - [`Fiber::cancel`], [`CancelToken`], [`Cancelled`], [`shielded`], [`with_deadline`], [`with_timeout`]: ending what waits.
-//! - [`Runtime`], [`Handle`], [`Metrics`]: the runtime.
+//! - [`Runtime`], [`Handle`], [`Metrics`] (as a table, or for Prometheus): the runtime.
 //! - [`sync`], [`select!`], [`net`], [`hook`]: locks and channels, waiting for several at once, sockets, and the libc calls
 //!   of code that knows nothing of fibers.
 //! - [`pipe`], [`process`], [`signal`], [`fs`], [`fd`]: the rest of the system; descriptors of any other kind.
@@ -36,6 +36,7 @@ mod blocking;
 mod config;
 pub mod diagnostics;
 mod dump;
+mod exposition;
 pub mod fd;
 mod fiber;
 pub mod fs;
@@ -70,7 +71,7 @@ pub use fiber::{
     scope, shielded, try_current, with_deadline, with_timeout, yield_now,
 };
 pub use io_manager::IoManager;
-pub use metrics::{Metrics, WorkerMetrics};
+pub use metrics::{Metrics, RunTimes, WorkerMetrics};
 pub use runtime::{Builder, Handle, Runtime, StopReport};
 
 /// Spawns a fiber on the current runtime. It may start on another worker, and stays where it starts.

@@ -195,6 +195,7 @@ impl Worker {
                 let rest = signals.without(header.mask.get());
                 header.tokens.set(header.tokens.get().union(rest));
                 header.phase.set(Phase::Ready);
+                self.counters().wakes.add(1);
                 self.push_ready(fiber);
             }
             Phase::Done => {}

@@ -23,7 +23,7 @@ impl Worker {
         if self.shared().is_cancelling() {
             self.sweep();
         }
-        self.counters().ready.set(0);
+        self.publish();
         if !self.ready_is_empty() || !self.fresh.is_empty() {
             return;
         }
@@ -99,7 +99,7 @@ impl Worker {
         shared.remove_idle();
         self.last_poll.set(now);
         self.last_look.set(now);
-        self.budget.set(self.interval.get());
+        self.budget.set(self.budget_after_sleep());
         self.fire_timers(now);
         self.read_mail();
         if how == State::NotifiedToSearch {

@@ -14,10 +14,11 @@
 //!   numbers.
 //! - [`worker`]: a worker's own state; [`ready`], [`young`]: its queues; [`run`]: its loop; [`idle`]: stealing and sleeping, in the
 //!   order that [`random`] gives.
-//! - [`census`]: going through a worker's fibers, for dumps.
+//! - [`census`]: going through a worker's fibers, for dumps; [`gauges`]: figures that it publishes.
 
 pub(crate) mod balance;
 pub(crate) mod census;
+mod gauges;
 pub(crate) mod idle;
 pub(crate) mod ids;
 pub(crate) mod inbox;

@@ -226,6 +226,7 @@ impl Port {
             .compare_exchange(State::Parked as u8, state as u8, Ordering::SeqCst, Ordering::Relaxed)
             .is_ok();
         if woken && let Some(fd) = self.eventfd.get() {
+            self.counters.signals.add_shared(1);
             sys::eventfd_signal(fd.as_raw_fd());
         }
         woken

@@ -43,9 +43,12 @@ impl Worker {
         loop {
             let budget = self.budget.get();
             if budget == 0 {
-                self.look_around();
+                let sample = self.look_around();
                 if until(self) {
                     return;
+                }
+                if sample && let Some(fiber) = next() {
+                    self.resume_timed(fiber);
                 }
                 continue;
             }
@@ -260,9 +263,9 @@ impl Worker {
         unsafe { Header::release(fiber) };
     }
 
-    /// What has to happen now and then however busy the worker is.
+    /// What has to happen now and then however busy the worker is. True: the next run is to be timed.
     #[cold]
-    fn look_around(&self) {
+    fn look_around(&self) -> bool {
         let now = self.now_nanos();
         let spent = now.saturating_sub(self.last_look.replace(now));
         let interval = u64::from(self.interval.get());
@@ -275,10 +278,20 @@ impl Worker {
             self.last_poll.set(now);
             self.poll(false, now, None);
         }
-        self.counters().ready.set((self.ready.len() + self.young.len() + self.fresh.len()) as u64);
         if self.shared().is_cancelling() {
             self.sweep();
         }
+        self.publish();
+        self.is_sample_due()
+    }
+
+    /// As [`Worker::resume`], and notes how long the fiber ran.
+    #[cold]
+    #[inline(never)]
+    fn resume_timed(&self, fiber: NonNull<Header>) {
+        let began = self.now_nanos();
+        self.resume(fiber);
+        self.counters().runs.add(self.now_nanos().saturating_sub(began));
     }
 
     /// Delivers what other threads have posted.

@@ -59,6 +59,8 @@ pub(crate) struct Worker {
     pub(super) alive: RefCell<Slab<NonNull<Header>>>,
     /// Resumes left until the worker looks at clock, timers, inbox and events.
     pub(super) budget: Cell<u32>,
+    /// Looks until a run is timed.
+    pub(super) sample_in: Cell<u32>,
     /// How many resumes the next budget has; adapts to how long resumes take.
     pub(super) interval: Cell<u32>,
     /// Operations that fibers may still complete without waiting before the one that does so gives way.
@@ -114,6 +116,7 @@ impl Worker {
             blocks: BlockCache::new(),
             alive: RefCell::new(Slab::new()),
             budget: Cell::new(super::run::MAX_INTERVAL),
+            sample_in: Cell::new(0),
             interval: Cell::new(super::run::MAX_INTERVAL),
             courtesy: Cell::new(COURTESY),
             last_look: Cell::new(now),
@@ -311,6 +314,7 @@ impl Worker {
         match unsafe { timers.arm(timer_of(fiber), deadline) } {
             Some(deadline) => {
                 self.next_timer.set(self.next_timer.get().min(deadline));
+                self.counters().armed.add(1);
                 true
             }
             None => false,

@@ -61,6 +61,12 @@ impl Young {
         self.len.get() == 0
     }
 
+    /// The number of those that gave way.
+    pub(super) fn patient(&self) -> usize {
+        // SAFETY: as in `push`.
+        unsafe { &*self.yielded.get() }.len()
+    }
+
     /// Adds a fiber that was spawned just now.
     #[inline]
     pub(super) fn push(&self, fiber: NonNull<Header>) {

@@ -36,6 +36,11 @@ impl StackCache {
         StackCache { free: [const { Vec::new() }; CLASSES], probed }
     }
 
+    /// How many stacks are at hand.
+    pub(crate) fn len(&self) -> usize {
+        self.free.iter().map(Vec::len).sum()
+    }
+
     /// A stack of `class`: the last one given back, else one of the depot, else a new one.
     #[inline]
     pub(crate) fn take(&mut self, class: u8) -> io::Result<FiberStack> {

@@ -88,7 +88,6 @@ impl Wheel {
     }
 
     /// The number of armed timers.
-    #[cfg(test)]
     pub(crate) fn armed(&self) -> usize {
         self.armed
     }

@@ -93,6 +93,12 @@ impl Worker {
         self.ready.push(fiber);
     }
 
+    pub(super) fn publish(&self) {}
+
+    pub(super) fn budget_after_sleep(&self) -> u32 {
+        0
+    }
+
     pub(super) fn trim_stacks(&self) -> bool {
         false
     }
