@@ -11,7 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::{in_millis, on_fibers, runtime, wait_for};
-use fiber_runtime::sync::channel::{RecvError, SendError, TryRecvError, bounded, unbounded};
+use fiber_runtime::sync::channel::{
+    RecvError, SendError, SendTimeoutError, TryRecvError, TrySendError, bounded, unbounded,
+};
 use fiber_runtime::sync::select::{self, Operation, Order, Selectable};
 use fiber_runtime::sync::{Notify, Spin, broadcast, oneshot, watch};
 use fiber_runtime::{select, spawn, spawn_local, time, yield_now};
@@ -354,10 +356,16 @@ fn reserved_room_is_kept_and_given_back() {
         let room = sender.reserve().unwrap();
         room.send(3).unwrap();
         assert_eq!((receiver.recv(), receiver.len()), (Ok(3), 0));
-        let room = sender.reserve().unwrap();
+        let room = sender.try_reserve().unwrap();
+        assert!(matches!(sender.try_reserve(), Err(TrySendError::Full(()))));
+        assert!(matches!(sender.reserve_until(in_millis(1)), Err(SendTimeoutError::Timeout(()))));
+        drop(room);
+        let room = sender.reserve_until(in_millis(0)).unwrap();
         drop(receiver);
         assert_eq!(room.send(4), Err(SendError(4)));
         assert!(sender.reserve().is_err());
+        assert!(matches!(sender.try_reserve(), Err(TrySendError::Closed(()))));
+        assert!(matches!(sender.reserve_until(in_millis(0)), Err(SendTimeoutError::Closed(()))));
     });
 }
 
@@ -421,6 +429,13 @@ fn any_number_of_arms_can_be_waited_for() {
         assert_eq!((chosen, arms.swap_remove(chosen).into_outcome()), (137, Ok(1)));
         sends.join().unwrap().unwrap();
     });
+}
+
+#[test]
+#[should_panic(expected = "only an operation that was chosen has an outcome")]
+fn an_operation_that_was_not_chosen_has_no_outcome() {
+    let (_sender, receiver) = bounded::<()>(1);
+    let _ = receiver.recv_arm().into_outcome();
 }
 
 #[test]

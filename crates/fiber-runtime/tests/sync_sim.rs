@@ -30,7 +30,11 @@ fn mutex_excludes_and_is_free_in_the_end() {
             }
             for _ in 0..4 {
                 dawdle();
-                let mut guard = shared.lock();
+                let guard = match random(2) {
+                    0 => Some(shared.lock()),
+                    _ => shared.lock_until(time::now() + Duration::from_micros(random(60))),
+                };
+                let Some(mut guard) = guard else { continue };
                 assert!(!flag.replace(true), "two fibers hold the lock");
                 let leave = Leave(&flag);
                 dawdle();
@@ -51,7 +55,8 @@ fn semaphore_permits_are_conserved() {
             for _ in 0..3 {
                 dawdle();
                 let permit = match number % 3 {
-                    0 => Some(shared.acquire_many(2)),
+                    0 if random(2) == 0 => Some(shared.acquire_many(2)),
+                    0 => shared.acquire_many_until(3, time::now() + Duration::from_micros(random(60))),
                     1 => shared.acquire_until(time::now() + Duration::from_micros(random(40))),
                     _ => Some(shared.acquire()),
                 };
@@ -71,12 +76,18 @@ fn rwlock_is_free_in_the_end() {
         with_cancellation(8, move |number| {
             for _ in 0..3 {
                 dawdle();
+                let until = time::now() + Duration::from_micros(random(60));
+                let timed = random(2) == 0;
                 if number % 3 == 0 {
-                    let mut pair = shared.write();
+                    let pair = if timed { shared.write_until(until) } else { Some(shared.write()) };
+                    let Some(mut pair) = pair else { continue };
+                    // Nobody is cancelled in between.
                     pair.0 += 1;
                     pair.1 += 1;
+                    dawdle();
                 } else {
-                    let pair = shared.read();
+                    let pair = if timed { shared.read_until(until) } else { Some(shared.read()) };
+                    let Some(pair) = pair else { continue };
                     let before = *pair;
                     dawdle();
                     assert_eq!((before.0, *pair), (before.1, before), "a writer came in beside a reader");

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::time::Instant;
 
 use super::state::{Offer, State, Turn, Want};
-use super::{Receiver, RecvError, SendError, Sender};
+use super::{Receiver, RecvError, SendError, SendTimeoutError, Sender, TrySendError};
 use crate::sync::Spin;
-use crate::sync::select::{ListArm, Look, Operation, Queued};
+use crate::sync::select::{self, ListArm, Look, Operation, Order, Queued};
 use crate::sync::wait::{WaitList, Wakes};
 
 impl<T> Receiver<T> {
@@ -28,8 +29,32 @@ impl<T> Sender<T> {
     /// The receivers are gone.
     pub fn reserve(&self) -> Result<Room<'_, T>, SendError<()>> {
         let mut arm = self.reserve_arm();
-        crate::sync::select::first(crate::sync::select::Order::Biased, &mut [&mut arm]);
+        select::first(Order::Biased, &mut [&mut arm]);
         arm.into_outcome()
+    }
+
+    /// As [`Sender::reserve`], at most until `deadline`.
+    ///
+    /// # Errors
+    /// The receivers are gone or there was no room in time.
+    pub fn reserve_until(&self, deadline: Instant) -> Result<Room<'_, T>, SendTimeoutError<()>> {
+        let mut arm = self.reserve_arm();
+        match select::first_until(Order::Biased, &mut [&mut arm], deadline) {
+            Some(_) => arm.into_outcome().map_err(|SendError(())| SendTimeoutError::Closed(())),
+            None => Err(SendTimeoutError::Timeout(())),
+        }
+    }
+
+    /// Keeps room for one value if there is any now.
+    ///
+    /// # Errors
+    /// There is no room or no receiver.
+    pub fn try_reserve(&self) -> Result<Room<'_, T>, TrySendError<()>> {
+        let mut arm = self.reserve_arm();
+        match select::first_now(Order::Biased, &mut [&mut arm]) {
+            Some(_) => arm.into_outcome().map_err(|SendError(())| TrySendError::Closed(())),
+            None => Err(TrySendError::Full(())),
+        }
     }
 }
 
