@@ -32,14 +32,25 @@ impl Worker {
     pub(crate) fn run_until(&self, until: &dyn Fn(&Worker) -> bool) {
         // Three loops, so that what differs is not asked on every switch.
         match (self.sim(), self.alone) {
-            (Some(sim), _) => self.run_loop(until, || sim.choose(&self.ready)),
-            (None, true) => self.run_loop(until, || self.next_alone()),
-            (None, false) => self.run_loop(until, || self.next_of_many()),
+            (Some(sim), _) => self.run_loop(
+                until,
+                || sim.choose(&self.ready),
+                |fiber| {
+                    sim.trace(fiber.id);
+                },
+            ),
+            (None, true) => self.run_loop(until, || self.next_alone(), |_| {}),
+            (None, false) => self.run_loop(until, || self.next_of_many(), |_| {}),
         }
     }
 
     #[inline(always)]
-    fn run_loop(&self, until: &dyn Fn(&Worker) -> bool, next: impl Fn() -> Option<NonNull<Header>>) {
+    fn run_loop(
+        &self,
+        until: &dyn Fn(&Worker) -> bool,
+        next: impl Fn() -> Option<NonNull<Header>>,
+        trace: impl Fn(&Header),
+    ) {
         loop {
             let budget = self.budget.get();
             if budget == 0 {
@@ -55,7 +66,7 @@ impl Worker {
             match next() {
                 Some(fiber) => {
                     self.budget.set(budget - 1);
-                    self.resume(fiber);
+                    self.resume(fiber, &trace);
                 }
                 None => {
                     if until(self) {
@@ -107,7 +118,7 @@ impl Worker {
 
     /// Runs a fiber until it suspends or ends.
     #[inline(always)]
-    fn resume(&self, fiber: NonNull<Header>) {
+    fn resume(&self, fiber: NonNull<Header>, trace: impl Fn(&Header)) {
         // SAFETY: the caller hands over the runtime's reference.
         let header = unsafe { fiber.as_ref() };
         if header.phase.get() == Phase::Unstarted && !self.start(fiber) {
@@ -118,9 +129,7 @@ impl Worker {
         self.current.set(fiber.as_ptr());
         self.port().running.set(fiber);
         self.counters().switches.add(1);
-        if let Some(sim) = self.sim() {
-            sim.trace(header.id);
-        }
+        trace(header);
         // SAFETY: the coroutine is this worker's, and nobody else touches the cell: `start` filled it and `end` empties
         // it. While the fiber runs it does not look at its own coroutine.
         let coroutine =

@@ -63,35 +63,35 @@ pub(crate) const fn slot_size(class: u8) -> usize {
 
 /// One guarded stack. It is a value without a destructor: it comes from a [`StackCache`] and goes back to one.
 ///
-/// One word, so that what a switch reads of a fiber fits one cache line: slots begin on a page, which leaves the low
-/// bits of the address for class and colour.
+/// One word, so that what a switch reads of a fiber fits one cache line: the address of the top, on a cache line, and in its
+/// low bits the class. The slot ends at the next page boundary.
 ///
 /// # Invariants
 /// `[low, low + slot_size(class))` is a slot of the arena with its guard installed, and belongs to this value alone.
 #[derive(Debug)]
 pub(crate) struct FiberStack(NonZeroUsize);
 
-const CLASS_BITS: u32 = 4;
-const COLOUR_BITS: u32 = COLOURS.trailing_zeros();
-const _: () =
-    assert!(CLASSES <= 1 << CLASS_BITS && COLOURS.is_power_of_two() && CLASS_BITS + COLOUR_BITS <= 12);
+const PAGE: usize = 4096;
+const LINE: usize = 64;
+const _: () = assert!(CLASSES <= LINE && COLOURS * LINE < PAGE);
 
 impl FiberStack {
     fn new(low: NonZeroUsize, class: u8, colour: usize) -> Self {
-        assert!(low.get().is_multiple_of(4096), "the slot at {low:#x} does not begin on a page");
-        FiberStack(low | usize::from(class) | (colour % COLOURS) << CLASS_BITS)
+        assert!(low.get().is_multiple_of(PAGE), "the slot at {low:#x} does not begin on a page");
+        let top = low.get() + slot_size(class) - colour % COLOURS * LINE;
+        FiberStack(NonZeroUsize::new(top | usize::from(class)).expect("a slot lies above address zero"))
     }
 
     /// Where the slot begins.
     #[inline]
     fn low(&self) -> usize {
-        self.0.get() & !4095
+        self.top().next_multiple_of(PAGE) - self.size()
     }
 
     /// The slot's size class.
     #[inline]
     fn class(&self) -> u8 {
-        (self.0.get() & ((1 << CLASS_BITS) - 1)) as u8
+        (self.0.get() % LINE) as u8
     }
 
     /// The addresses that fault: below the usable part.
@@ -107,7 +107,7 @@ impl FiberStack {
 
     #[inline]
     fn top(&self) -> usize {
-        self.low() + self.size() - (self.0.get() >> CLASS_BITS) % COLOURS * 64
+        self.0.get() & !(LINE - 1)
     }
 }
 
