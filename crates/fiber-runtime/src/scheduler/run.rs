@@ -59,7 +59,7 @@ impl Worker {
                     return;
                 }
                 if sample && let Some(fiber) = next() {
-                    self.resume_timed(fiber);
+                    self.resume_timed(fiber, &trace);
                 }
                 continue;
             }
@@ -297,9 +297,9 @@ impl Worker {
     /// As [`Worker::resume`], and notes how long the fiber ran.
     #[cold]
     #[inline(never)]
-    fn resume_timed(&self, fiber: NonNull<Header>) {
+    fn resume_timed(&self, fiber: NonNull<Header>, trace: impl Fn(&Header)) {
         let began = self.now_nanos();
-        self.resume(fiber);
+        self.resume(fiber, trace);
         self.counters().runs.add(self.now_nanos().saturating_sub(began));
     }
 
