@@ -67,8 +67,8 @@ mod waiter;
 pub use blocking::offload;
 pub use fiber::{
     AccessError, CancelToken, Cancelled, Elapsed, Fiber, FiberBuilder, FiberLocal, JoinError, JoinHandle,
-    JoinSet, Scope, ScopedJoinHandle, Wake, current, current_deadline, in_fiber, no_yield, park, park_until,
-    scope, shielded, try_current, with_deadline, with_timeout, yield_now,
+    JoinSet, Priority, Scope, ScopedJoinHandle, Wake, current, current_deadline, in_fiber, no_yield, park,
+    park_until, scope, shielded, try_current, with_deadline, with_timeout, yield_now,
 };
 pub use io_manager::IoManager;
 pub use metrics::{Metrics, RunTimes, WorkerMetrics};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::header::{Block, Unstarted};
 use super::join::JoinHandle;
 use super::keeper::{Keeper, Keepers};
+use super::priority::Priority;
 use super::{CancelToken, Fiber};
 use crate::scheduler::balance::Arrival;
 use crate::scheduler::ids;
@@ -34,6 +35,7 @@ pub(crate) struct SpawnOptions {
     pub(crate) group: Option<Arc<GroupCore>>,
     /// Who is told of its start and end.
     pub(crate) keepers: Keepers,
+    pub(crate) priority: Priority,
 }
 
 /// Who spawns.
@@ -60,7 +62,7 @@ pub(crate) unsafe fn spawn_unchecked<F, T>(
 where
     F: FnOnce() -> T,
 {
-    let SpawnOptions { name, stack_size, mut group, keepers } = options;
+    let SpawnOptions { name, stack_size, mut group, keepers, priority } = options;
     let (shared, id) = match spawner {
         Spawner::Worker(worker) => {
             if group.is_none() {
@@ -81,6 +83,10 @@ where
     if !keepers.is_empty() {
         introduce(handle.fiber(), keepers);
     }
+    let placement = match priority {
+        Priority::Normal => placement,
+        Priority::High | Priority::Low => hint(handle.fiber(), priority, spawner, placement),
+    };
     match spawner {
         Spawner::Worker(worker) => worker.place(Unstarted(header), placement),
         Spawner::Outside(shared) => shared.place(Unstarted(header), placement),
@@ -93,6 +99,21 @@ where
 fn introduce(fiber: &Fiber, keepers: Keepers) {
     keepers.enter(fiber);
     fiber.header().extras().set_keepers(keepers);
+}
+
+/// Notes a new fiber's hint of priority; returns where it may start. An urgent one is not to lie in a deque of fibers that
+/// anybody may take some time.
+#[cold]
+fn hint(fiber: &Fiber, priority: Priority, spawner: &Spawner<'_>, placement: Placement) -> Placement {
+    fiber.header().extras().priority.set(priority);
+    if priority == Priority::Low {
+        fiber.header().attention.set_low();
+    }
+    match (priority, placement, spawner) {
+        (Priority::High, Placement::Anywhere, Spawner::Worker(_)) => Placement::Here,
+        (Priority::High, Placement::Anywhere, Spawner::Outside(shared)) => Placement::On(shared.choose()),
+        (_, placement, _) => placement,
+    }
 }
 
 /// Settings for one fiber.
@@ -114,7 +135,7 @@ pub struct FiberBuilder {
 }
 
 impl FiberBuilder {
-    /// Settings at their defaults: no name, the runtime's stack size, any worker.
+    /// Settings at their defaults: no name, the runtime's stack size, any worker, normal priority.
     pub fn new() -> Self {
         FiberBuilder::default()
     }
@@ -159,6 +180,12 @@ impl FiberBuilder {
         let arrival = (self.balanced && self.worker.is_none()).then(|| shared.least_loaded())?;
         self.worker = Some(arrival.worker());
         Some(arrival)
+    }
+
+    /// How urgent it is. Default: [`Priority::Normal`].
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.options.priority = priority;
+        self
     }
 
     /// A token that cancels the fiber: at once if it was cancelled already, so that the fiber never starts.

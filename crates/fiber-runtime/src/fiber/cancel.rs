@@ -113,6 +113,8 @@ const SHIELDED: u8 = 4;
 const SPANNED: u8 = 8;
 /// It does not give way: [`super::hold`].
 const HELD: u8 = 128;
+/// It is of low priority, and yields in another way.
+const LOW: u8 = 16;
 
 impl Attention {
     pub(crate) const fn new() -> Self {
@@ -166,6 +168,15 @@ impl Attention {
     pub(crate) fn shield_for_good(&self) {
         // Two plain operations, for every fiber ends once: a cancellation in between is lost, and nothing with it.
         self.0.store(self.0.load(Ordering::Relaxed) | SHIELDED, Ordering::Relaxed);
+    }
+
+    /// While the fiber is being made.
+    pub(super) fn set_low(&self) {
+        self.0.fetch_or(LOW, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_low(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & LOW != 0
     }
 
     fn asks_to_end(&self) -> bool {

@@ -9,6 +9,7 @@ use super::deadline::Limits;
 use super::header::Header;
 use super::keeper::Keepers;
 use super::local::Locals;
+use super::priority::Priority;
 use crate::trace::Spans;
 
 /// See the module's documentation.
@@ -19,6 +20,9 @@ pub(crate) struct Extras {
     pub(super) limits: Limits,
     pub(super) locals: Locals,
     pub(crate) spans: Spans,
+    pub(super) priority: Cell<Priority>,
+    /// Its start has been put off once, for being of low priority.
+    pub(super) deferred: Cell<bool>,
     keepers: Cell<Keepers>,
 }
 

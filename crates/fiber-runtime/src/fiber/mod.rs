@@ -3,7 +3,8 @@
 //! - [`header`]: the block of memory; [`blocks`]: where it comes from; [`wake`]: the word other threads wake it through;
 //!   [`park`]: suspension.
 //! - [`builder`]: making one; [`join`]: its result; [`extras`]: what few fibers have; [`hold`]: keeping the worker.
-//! - [`scope`](mod@scope), [`join_set`]: many at once; [`keeper`]: how they keep count; [`local`]: what each has for itself.
+//! - [`scope`](mod@scope), [`join_set`]: many at once; [`keeper`]: how they keep count; [`local`]: what each has for itself;
+//!   [`priority`]: who goes first.
 //! - [`cancel`], [`token`]: ending one from outside; [`deadline`]: ending what a piece of its code waits for.
 
 pub(crate) mod blocks;
@@ -18,6 +19,7 @@ mod join_set;
 mod keeper;
 mod local;
 pub(crate) mod park;
+mod priority;
 mod scope;
 mod token;
 pub(crate) mod wake;
@@ -36,6 +38,7 @@ pub(crate) use join::Completed;
 pub use join::{JoinError, JoinHandle};
 pub use join_set::JoinSet;
 pub use local::{AccessError, FiberLocal};
+pub use priority::Priority;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use token::CancelToken;
 

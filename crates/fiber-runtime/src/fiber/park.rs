@@ -160,12 +160,25 @@ pub(crate) fn yield_now() {
     }
 }
 
-/// As [`yield_now`], for a fiber that is cancelled, in the scope of a deadline, held, or in a span.
+/// As [`yield_now`], for a fiber that is cancelled, in the scope of a deadline, held, in a span, or of low priority.
 #[cold]
 fn yield_attentively(worker: &Worker, fiber: &Header) {
     if may_yield(worker, fiber) {
-        switch_with_extras(fiber, Suspend::Yield);
+        yield_by_priority(worker, fiber);
         may_yield(worker, fiber);
+    }
+}
+
+/// Gives way to others: to all that are ready, or, at low priority, to all that will be.
+fn yield_by_priority(worker: &Worker, fiber: &Header) {
+    if fiber.attention.is_low() && worker.queue_low(fiber) {
+        fiber.label.set("its turn, at low priority");
+        fiber.since.set(worker.last_look());
+        // It is in a queue already: no signal may put it into another one.
+        fiber.mask.set(Signals::NONE);
+        switch_with_extras(fiber, Suspend::Park);
+    } else {
+        switch_with_extras(fiber, Suspend::Yield);
     }
 }
 
@@ -196,7 +209,7 @@ impl Worker {
                 header.tokens.set(header.tokens.get().union(rest));
                 header.phase.set(Phase::Ready);
                 self.counters().wakes.add(1);
-                self.push_ready(fiber);
+                self.push_by_hint(fiber);
             }
             Phase::Done => {}
             Phase::Parked | Phase::Ready | Phase::Running | Phase::Unstarted => {
@@ -213,7 +226,7 @@ impl Worker {
             Phase::Parked => {
                 header.timed_out.set(true);
                 header.phase.set(Phase::Ready);
-                self.push_ready(fiber);
+                self.push_by_hint(fiber);
             }
             // In `block_thread`.
             Phase::Running => header.timed_out.set(true),
@@ -239,9 +252,9 @@ pub(crate) fn courtesy(willing: impl FnOnce() -> bool) {
 
 /// As [`yield_now`], for a fiber that must not end yet although it is cancelled.
 pub(crate) fn yield_uncancelled() {
-    let in_fiber = Worker::with_current_fiber(|_, fiber| {
+    let in_fiber = Worker::with_current_fiber(|worker, fiber| {
         if !fiber.attention.is_held() && !std::thread::panicking() {
-            switch_with_extras(fiber, Suspend::Yield);
+            yield_by_priority(worker, fiber);
         }
     });
     if in_fiber.is_none() {

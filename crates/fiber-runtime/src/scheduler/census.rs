@@ -41,6 +41,9 @@ impl Worker {
             .filter_map(|ahead| self.ready.peek(ahead))
             .for_each(|fiber| look(fiber, &mut each));
         self.young.for_each(limit, |fiber| look(fiber, &mut each));
+        (0..self.hints.waiting().min(limit))
+            .filter_map(|ahead| self.hints.peek(ahead))
+            .for_each(|fiber| look(fiber, &mut each));
         // A deque cannot be looked into. What comes off its end goes back there in the same order, and a thief that comes
         // meanwhile takes from the other end.
         let taken: Vec<Unstarted> =

@@ -14,8 +14,9 @@ impl Worker {
     /// Publishes what waits, what is ready and what is kept. Called between two resumes.
     pub(super) fn publish(&self) {
         let counters = self.counters();
-        counters.ready.set((self.ready.len() + self.young.len() + self.fresh.len()) as u64);
-        let ready = self.ready.len() + self.young.patient();
+        let low = self.hints.waiting();
+        counters.ready.set((self.ready.len() + self.young.len() + self.fresh.len() + low) as u64);
+        let ready = self.ready.len() + self.young.patient() + low;
         counters.parked.set(self.alive.borrow().len().saturating_sub(ready) as u64);
         counters.pending_timers.set(self.timers.borrow().armed() as u64);
         counters.stacks.set(self.stacks.borrow().len() as u64);

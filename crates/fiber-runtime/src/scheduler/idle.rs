@@ -24,7 +24,7 @@ impl Worker {
             self.sweep();
         }
         self.publish();
-        if !self.ready_is_empty() || !self.fresh.is_empty() {
+        if !self.ready_is_empty() || !self.fresh.is_empty() || self.has_low() {
             return;
         }
         if !self.alone && self.shared().begin_search() && self.search() {
@@ -38,7 +38,7 @@ impl Worker {
     }
 
     /// Steals un-started fibers. The caller is counted as a searcher; it no longer is when this returns. True: found.
-    fn search(&self) -> bool {
+    pub(super) fn search(&self) -> bool {
         self.port().set_state(State::Searching);
         let found = self.steal();
         self.port().set_state(State::Running);

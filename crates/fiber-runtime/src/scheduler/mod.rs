@@ -19,6 +19,7 @@
 pub(crate) mod balance;
 pub(crate) mod census;
 mod gauges;
+mod hints;
 pub(crate) mod idle;
 pub(crate) mod ids;
 pub(crate) mod inbox;

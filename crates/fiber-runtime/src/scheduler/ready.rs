@@ -58,6 +58,24 @@ impl ReadyQueue {
         self.tail.set(tail.wrapping_add(1));
     }
 
+    /// Puts a fiber before all others.
+    #[cold]
+    pub(crate) fn push_front(&self, fiber: NonNull<Header>) {
+        // SAFETY: as in `push`.
+        let capacity = unsafe { &*self.buffer.get() }.len();
+        if self.len() == capacity {
+            self.grow();
+        }
+        let head = self.head.get().wrapping_sub(1);
+        // SAFETY: as in `push`.
+        unsafe {
+            let buffer = &mut *self.buffer.get();
+            let mask = buffer.len() - 1;
+            buffer[head & mask] = fiber.as_ptr();
+        }
+        self.head.set(head);
+    }
+
     /// Takes the oldest fiber.
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<NonNull<Header>> {

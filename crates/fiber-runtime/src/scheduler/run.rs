@@ -72,7 +72,9 @@ impl Worker {
                     if until(self) {
                         return;
                     }
-                    self.idle(until);
+                    if !self.has_low() || !self.serve_low() {
+                        self.idle(until);
+                    }
                 }
             }
         }
@@ -166,12 +168,16 @@ impl Worker {
         fetch(sooner.yielder.get().cast());
     }
 
-    /// Binds an un-started fiber to this worker and gives it a stack. False: there is none, and the fiber has ended.
+    /// Binds an un-started fiber to this worker and gives it a stack. False: there is none, and the fiber has ended; or its
+    /// turn is later.
     #[cold]
     #[inline(never)]
     fn start(&self, fiber: NonNull<Header>) -> bool {
         // SAFETY: as in `resume`.
         let header = unsafe { fiber.as_ref() };
+        if header.extras.get().is_some() && self.defer_start(fiber) {
+            return false;
+        }
         if self.shared().is_cancelling() {
             header.attention.set_cancelled();
         }
@@ -287,6 +293,7 @@ impl Worker {
             self.last_poll.set(now);
             self.poll(false, now, None);
         }
+        self.serve_low_sometimes();
         if self.shared().is_cancelling() {
             self.sweep();
         }

@@ -142,7 +142,7 @@ impl Shared {
 
     /// The less loaded of two workers taken at random, preferring one that sleeps to one that somebody drives to one
     /// that nobody does.
-    fn choose(&self) -> usize {
+    pub(crate) fn choose(&self) -> usize {
         let count = self.ports.len();
         if count == 1 {
             return 0;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_deque::Worker as Deque;
 use slab::Slab;
 
+use super::hints::Hints;
 use super::ids::IdBlock;
 use super::port::Port;
 use super::ready::ReadyQueue;
@@ -69,6 +70,8 @@ pub(crate) struct Worker {
     pub(super) last_poll: Cell<u64>,
     /// Whether this worker has cancelled its fibers because the runtime cancels.
     pub(super) swept: Cell<bool>,
+    /// For fibers with a hint of priority.
+    pub(super) hints: Hints,
     ids: IdBlock,
     clock: Clock,
     pub(super) sim: Option<Box<SimState>>,
@@ -122,6 +125,7 @@ impl Worker {
             last_look: Cell::new(now),
             last_poll: Cell::new(now),
             swept: Cell::new(false),
+            hints: Hints::new(),
             ids: IdBlock::new(),
             clock,
             sim,
@@ -263,6 +267,16 @@ impl Worker {
         self.ready.push(fiber);
     }
 
+    /// As [`push_ready`](Self::push_ready), but where its hint of priority says.
+    #[inline(always)]
+    pub(crate) fn push_by_hint(&self, fiber: NonNull<Header>) {
+        // SAFETY: the caller hands over the runtime's reference.
+        match unsafe { fiber.as_ref() }.extras.get() {
+            None => self.push_ready(fiber),
+            Some(_) => self.push_hinted(fiber),
+        }
+    }
+
     /// Puts a fiber spawned on this worker where it can start.
     #[inline]
     pub(crate) fn place(&self, fiber: Unstarted, placement: Placement) {
@@ -288,9 +302,11 @@ impl Worker {
     /// Queues an un-started fiber of this worker. A simulation chooses among all that can run.
     #[inline]
     pub(super) fn push_young(&self, fiber: NonNull<Header>) {
-        match self.sim {
-            None => self.young.push(fiber),
-            Some(_) => self.push_ready(fiber),
+        // SAFETY: the caller hands over the runtime's reference.
+        match (&self.sim, unsafe { fiber.as_ref() }.extras.get()) {
+            (None, None) => self.young.push(fiber),
+            (None, Some(_)) => self.push_hinted(fiber),
+            (Some(_), _) => self.push_ready(fiber),
         }
     }
 
@@ -353,6 +369,7 @@ impl Worker {
         self.alive.borrow().is_empty()
             && self.ready_is_empty()
             && self.fresh.is_empty()
+            && self.hints.waiting() == 0
             && !self.port.has_mail()
     }
 

@@ -24,7 +24,7 @@
 //! What the seed decides: which of the ready fibers runs next. Everything that makes fibers ready at the same moment leaves
 //! the order in which they go on to it: timers with equal deadlines, a notification of many, a channel with several
 //! receivers, a spawn (the new fiber or its parent). What is first come, first served stays so: whoever runs first has
-//! come first.
+//! come first. Hints of [priority](crate::Priority) are ignored.
 
 mod explore;
 pub(crate) mod group;

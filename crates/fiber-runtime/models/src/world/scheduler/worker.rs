@@ -107,6 +107,11 @@ impl Worker {
         self.ready.is_empty()
     }
 
+    /// No fiber of a model has a hint of priority.
+    pub(crate) fn has_low(&self) -> bool {
+        false
+    }
+
     /// A poll that sleeps ends with the eventfd only.
     pub(crate) fn poll(&self, sleep: bool, _now: u64, _deadline: Option<u64>) {
         if sleep {
