@@ -1,8 +1,8 @@
 //! A place in a wait queue for somebody who waits in several queues at once.
 //!
-//! [`super::wait::wait`] owns the whole of a wait: it links a node, sleeps and unlinks. A `select!` sleeps once for many nodes,
-//! so here the steps are apart: sit down, be notified or not, leave. Whoever leaves learns whether the notification had
-//! arrived, and passes it on if it does not use it.
+//! [`super::wait::wait`] owns the whole of a wait: it links a node, sleeps and unlinks. A `select!` sleeps once for many
+//! nodes, so here the steps are apart: sit down, be notified or not, leave. Whoever leaves learns whether the
+//! notification had arrived, and passes it on if it does not use it.
 
 use std::cell::Cell;
 

@@ -14,10 +14,10 @@
 //! ```
 //!
 //! A fiber of the waker's own worker is woken under the lock: that puts it into the ready queue and no more, and saves
-//! counting a reference. A wake between the linking and the wait is kept ([`crate::waiter`]). A wait ends in one of three ways: it is
-//! notified; its deadline passes; or its fiber is cancelled and unwinds. In the latter two the node is unlinked under
-//! the lock first, and the owner of the queue is told whether the notification had already arrived, so that it can
-//! pass it on.
+//! counting a reference. A wake between the linking and the wait is kept ([`crate::waiter`]). A wait ends in one of
+//! three ways: it is notified; its deadline passes; or its fiber is cancelled and unwinds. In the latter two the node
+//! is unlinked under the lock first, and the owner of the queue is told whether the notification had already arrived,
+//! so that it can pass it on.
 
 use std::ptr;
 use std::time::Instant;

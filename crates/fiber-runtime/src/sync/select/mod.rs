@@ -32,7 +32,7 @@
 //! | `notified(notify) =>` | a [`Notify`] has a notification | `()` |
 //! | `r = changed(receiver) =>` | a [watch]ed value has changed or its senders are gone | what `changed` gives |
 //! | `cancelled(token) =>` | a [`CancelToken`](crate::CancelToken) is cancelled | `()` |
-//! | `finished(handle) =>` | the fiber of a [`JoinHandle`] has ended, so that `join` does not wait | `()` |
+//! | `finished(handle) =>` | the fiber of a [`JoinHandle`] has ended: `join` does not wait | `()` |
 //! | `r = readable(socket) =>`, `writable` | a descriptor (anything `AsFd`) is ready | `io::Result<()>` |
 //! | `after(duration) =>`, `at(instant) =>` | the time has come | `()` |
 //! | `v = on(operation) =>` | any [`Operation`], made elsewhere | its outcome |
@@ -172,7 +172,7 @@ mod arm {
         /// `who` is not to be woken any more. What the arm was woken for and did not use goes to the next in line.
         fn leave(&self);
 
-        /// When it becomes ready by itself.
+        /// When it becomes ready by itself; asked after `attempt`.
         fn deadline(&self) -> Option<Instant> {
             None
         }
@@ -205,7 +205,10 @@ pub fn first_until(order: Order, arms: &mut [&mut dyn Selectable], deadline: Ins
 
 /// The first of `arms` that can happen without waiting.
 pub fn first_now(order: Order, arms: &mut [&mut dyn Selectable]) -> Option<usize> {
-    let start = order.start(arms.len());
+    attempt(order.start(arms.len()), arms)
+}
+
+fn attempt(start: usize, arms: &[&mut dyn Selectable]) -> Option<usize> {
     cyclic(start, arms.len()).find(|&at| arms[at].attempt())
 }
 
@@ -214,7 +217,8 @@ fn first_deadline(
     arms: &mut [&mut dyn Selectable],
     deadline: Option<Instant>,
 ) -> Option<usize> {
-    if let Some(chosen) = first_now(order, arms) {
+    let start = order.start(arms.len());
+    if let Some(chosen) = attempt(start, arms) {
         return Some(chosen);
     }
     let timer = earliest(arms);
@@ -222,7 +226,6 @@ fn first_deadline(
         (Some((_, timer)), Some(deadline)) => Some(timer.min(deadline)),
         (timer, deadline) => timer.map(|(_, timer)| timer).or(deadline),
     };
-    let start = order.start(arms.len());
     let entered = Entered(arms);
     let pause = Pause::new(entered.0);
     // SAFETY: `entered` borrows the arms and leaves them before the borrow ends.
