@@ -295,6 +295,9 @@ fn a_server_without_descriptors_waits_and_recovers() {
     }
 }
 
+/// Something that needs a descriptor, and may need an address.
+type Attempt = fn(std::net::SocketAddr) -> std::io::Result<()>;
+
 #[test]
 fn everything_that_needs_a_descriptor_says_so_and_works_again_later() {
     if run_alone("everything_that_needs_a_descriptor_says_so_and_works_again_later") {
@@ -311,7 +314,7 @@ fn everything_that_needs_a_descriptor_says_so_and_works_again_later() {
             }
         };
         assert_eq!(full.raw_os_error(), TOO_MANY);
-        let attempts: [(&str, fn(std::net::SocketAddr) -> std::io::Result<()>); 9] = [
+        let attempts: [(&str, Attempt); 9] = [
             ("connect", |address| net::TcpStream::connect(address).map(drop)),
             ("connect to one of two", |address| net::TcpStream::connect(&[address, address][..]).map(drop)),
             ("listen", |_| net::TcpListener::bind("127.0.0.1:0").map(drop)),
