@@ -98,23 +98,13 @@ impl Backtrace {
     pub fn is_cut(&self) -> bool {
         self.cut
     }
-
-    /// The frames worth reading: without those of the switch at the inner end and of the fiber's entry at the outer one.
-    fn interesting(&self) -> &[Arc<Frame>] {
-        let frames = &self.frames[..];
-        let Some(first) = frames.iter().position(|frame| !frame.is_plumbing()) else {
-            return frames;
-        };
-        let last = frames.iter().rposition(|frame| !frame.is_plumbing()).unwrap_or(first);
-        &frames[first..=last]
-    }
 }
 
-/// One function a line. The alternate form (`{:#}`) shows those of the runtime's entry and switch as well.
+/// One function a line. The alternate form (`{:#}`) shows those of the fiber's entry and switch as well.
 impl fmt::Display for Backtrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let frames = if f.alternate() { &self.frames } else { self.interesting() };
-        for frame in frames {
+        let all = f.alternate();
+        for frame in self.frames().filter(|frame| all || !frame.is_plumbing()) {
             writeln!(f, "      {frame}")?;
         }
         if self.cut {

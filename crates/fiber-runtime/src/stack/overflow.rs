@@ -5,10 +5,13 @@
 //! faulting one is full), recognises the guard of the fiber that is running on this thread, prints and aborts; every
 //! other fault goes to the handler that was installed before.
 
+use std::io;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::GUARD;
 use crate::scheduler::worker;
+use crate::sync::Spin;
 use crate::sys;
 
 /// Bytes of alternate stack a worker thread gives its signal handlers.
@@ -40,41 +43,58 @@ pub(crate) fn install() {
     });
 }
 
-/// An alternate signal stack for this thread, until dropped. Does nothing if the thread has a large enough one.
+/// An alternate signal stack for this thread, until dropped. Does nothing if the thread has one as large: the one that std
+/// gives its threads is barely as large as the processor's state that the kernel puts there.
 pub(crate) struct AlternateStack {
-    mapped: Option<usize>,
+    /// Where ours is mapped, and the stack before it.
+    installed: Option<(usize, libc::stack_t)>,
 }
+
+/// Alternate stacks that are mapped and not in use: a thread that drives a worker often takes the same one each time.
+static FREE: Spin<Vec<usize>> = Spin::new(Vec::new());
 
 impl AlternateStack {
     pub(crate) fn for_this_thread() -> Self {
         // SAFETY: all-zero is a valid stack_t, and sigaltstack only writes the old one here.
-        let current = unsafe {
-            let mut current: libc::stack_t = std::mem::zeroed();
-            libc::sigaltstack(std::ptr::null(), &mut current);
-            current
+        let before = unsafe {
+            let mut before: libc::stack_t = std::mem::zeroed();
+            libc::sigaltstack(std::ptr::null(), &mut before);
+            before
         };
-        if current.ss_flags & libc::SS_DISABLE == 0 {
-            return AlternateStack { mapped: None };
+        let is_used_now = before.ss_flags & libc::SS_ONSTACK != 0;
+        let is_large = before.ss_flags & libc::SS_DISABLE == 0 && before.ss_size >= ALTERNATE_STACK;
+        if is_used_now || is_large {
+            return AlternateStack { installed: None };
         }
-        let Ok(low) = sys::map_reserve(ALTERNATE_STACK) else {
-            return AlternateStack { mapped: None };
+        let Ok(low) = FREE.lock(Vec::pop).map_or_else(map, Ok) else {
+            return AlternateStack { installed: None };
         };
-        let stack = libc::stack_t { ss_sp: low as *mut libc::c_void, ss_flags: 0, ss_size: ALTERNATE_STACK };
-        // SAFETY: the stack was mapped just now for this purpose and stays mapped until `drop` takes it out of use.
+        let stack = libc::stack_t {
+            ss_sp: (low + GUARD) as *mut libc::c_void,
+            ss_flags: 0,
+            ss_size: ALTERNATE_STACK,
+        };
+        // SAFETY: the stack is mapped, is nobody else's, and stays mapped for ever.
         unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
-        AlternateStack { mapped: Some(low) }
+        AlternateStack { installed: Some((low, before)) }
     }
+}
+
+/// A new alternate stack, with a guard below it.
+fn map() -> io::Result<usize> {
+    let low = sys::map_reserve(GUARD + ALTERNATE_STACK)?;
+    // SAFETY: mapped just now, and not used yet.
+    unsafe { sys::protect_none(low, GUARD) }?;
+    Ok(low)
 }
 
 impl Drop for AlternateStack {
     fn drop(&mut self) {
-        if let Some(low) = self.mapped {
-            let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-            // SAFETY: the alternate stack is switched off before its memory goes; this thread runs on another stack.
-            unsafe {
-                libc::sigaltstack(&none, std::ptr::null_mut());
-                libc::munmap(low as *mut libc::c_void, ALTERNATE_STACK);
-            }
+        if let Some((low, before)) = self.installed {
+            // SAFETY: this thread runs on another stack. The one before was in use when ours was installed; its owner
+            // (std, or nobody) has it as long as the thread lives.
+            unsafe { libc::sigaltstack(&before, std::ptr::null_mut()) };
+            FREE.lock(|free| free.push(low));
         }
     }
 }

@@ -1,11 +1,9 @@
-//! Reuse, guards, budget, and the report of an overflow (in a child process).
-
-use std::process::Command;
+//! Reuse, guards, budget. The report of an overflow is in `tests/overflow.rs`.
 
 use corosensei::stack::Stack;
 
 use super::*;
-use crate::{FiberBuilder, Runtime};
+use crate::Runtime;
 
 #[test]
 fn classes_cover_what_is_asked_for() {
@@ -87,93 +85,6 @@ fn a_worker_runs_many_fibers_on_few_stacks() {
         seen.len()
     });
     assert!(distinct <= 2, "{distinct} stacks for fibers that ran one after the other");
-}
-
-/// Set in the child process of the tests below.
-const CHILD: &str = "FIBER_RUNTIME_OVERFLOW_CHILD";
-
-/// Runs the named test again in a child process, where `CHILD` is set, and returns what it wrote to its standard error
-/// and the signal that ended it.
-fn in_child(test: &str) -> (String, Option<i32>) {
-    use std::os::unix::process::ExitStatusExt;
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1")
-        .output()
-        .unwrap();
-    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.signal())
-}
-
-#[expect(unconditional_recursion, reason = "it is to overflow the stack")]
-fn recurse(depth: u64) -> u64 {
-    let frame = std::hint::black_box([depth; 64]);
-    recurse(depth + 1) + frame[3]
-}
-
-#[test]
-fn an_overflow_names_the_fiber_and_its_stack() {
-    if std::env::var_os(CHILD).is_some() {
-        let runtime = Runtime::builder().workers(1).build().unwrap();
-        let result = runtime
-            .block_on(|| FiberBuilder::new().name("deep").stack_size(32 << 10).spawn(|| recurse(0)).join());
-        unreachable!("the overflow gave {result:?}");
-    }
-    let (message, signal) = in_child("stack::tests::an_overflow_names_the_fiber_and_its_stack");
-    assert_eq!(signal, Some(libc::SIGABRT), "{message}");
-    assert!(message.contains("fiber 'deep'"), "{message}");
-    assert!(message.contains("overflowed its stack of 32 KiB"), "{message}");
-    assert!(message.contains("stack_size"), "{message}");
-}
-
-#[test]
-fn an_overflow_in_a_simulation_is_reported_too() {
-    if std::env::var_os(CHILD).is_some() {
-        let sum = crate::sim::Sim::new(1).run(|| recurse(0));
-        unreachable!("the overflow gave {sum}");
-    }
-    let (message, signal) = in_child("stack::tests::an_overflow_in_a_simulation_is_reported_too");
-    assert_eq!(signal, Some(libc::SIGABRT), "{message}");
-    assert!(message.contains("fiber 'main'"), "{message}");
-}
-
-#[test]
-fn a_fault_that_is_no_overflow_goes_to_the_previous_handler() {
-    if std::env::var_os(CHILD).is_some() {
-        let runtime = Runtime::builder().workers(1).build().unwrap();
-        let value = runtime.block_on(|| {
-            let nowhere = std::hint::black_box(16usize) as *const u8;
-            // SAFETY: none: the child process is to fault here.
-            unsafe { nowhere.read_volatile() }
-        });
-        unreachable!("address 16 holds {value}");
-    }
-    let (message, signal) =
-        in_child("stack::tests::a_fault_that_is_no_overflow_goes_to_the_previous_handler");
-    assert_eq!(signal, Some(libc::SIGSEGV), "{message}");
-    assert!(!message.contains("overflowed"), "{message}");
-}
-
-#[test]
-fn a_panic_with_backtrace_fits_the_smallest_useful_stack() {
-    if std::env::var_os(CHILD).is_some() {
-        let runtime = Runtime::builder().workers(1).stack_size(64 << 10).build().unwrap();
-        let error = runtime.block_on(|| crate::spawn(|| panic!("with backtrace")).join()).unwrap_err();
-        assert_eq!(error.message(), Some("with backtrace"));
-        return;
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "stack::tests::a_panic_with_backtrace_fits_the_smallest_useful_stack",
-            "--nocapture",
-        ])
-        .env(CHILD, "1")
-        .env("RUST_BACKTRACE", "1")
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{message}");
-    assert!(message.contains("with backtrace") && message.contains("stack backtrace"), "{message}");
 }
 
 #[test]
