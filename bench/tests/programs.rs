@@ -34,6 +34,19 @@ fn fiber_bench_measures_what_it_is_asked() {
 }
 
 #[test]
+fn fiber_bench_drives_echo_servers_on_both_kinds_of_sockets() {
+    let asked = ["echo", "idle", "--only", "moon,moon-std", "--quick", "--json"];
+    let report = json(env!("CARGO_BIN_EXE_fiber_bench"), &asked);
+    let row = &report["tables"][0]["rows"][0];
+    for (at, contestant) in ["moon", "moon-std"].into_iter().enumerate() {
+        assert_eq!(row["cells"][at]["contestant"], contestant, "{row}");
+        assert!(row["cells"][at]["runs"][0].as_f64() > Some(0.0), "{row}");
+    }
+    let held = &report["tables"][1]["rows"][0];
+    assert_eq!(held["cells"][0]["runs"][0], 2000.0, "{held}");
+}
+
+#[test]
 fn rpc_bench_runs_in_one_process_and_in_two() {
     for extra in [&["--json"][..], &["--json", "--one-process"]] {
         let arguments = [&["4x2", "--seconds", "0.2"], extra].concat();

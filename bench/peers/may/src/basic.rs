@@ -1,6 +1,8 @@
 //! What may's own operations cost: yield, spawn, a channel round trip, a parked coroutine, a tree of coroutines, a sleep.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bench_kit::{Arguments, fail, report, report_each, report_waits, resident_bytes, skynet_sum, timed};
@@ -11,6 +13,11 @@ use may::sync::mpsc::{self, Sender};
 /// Runs `body` as a coroutine and waits for it.
 pub(crate) fn run<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     go!(body).join().unwrap_or_else(|_| fail("the coroutine panicked"))
+}
+
+/// A yield is not enough: a worker fetches new coroutines only when none of its own is ready.
+pub(crate) fn let_others_start() {
+    coroutine::sleep(Duration::from_millis(1));
 }
 
 /// `fibers` ready coroutines take turns, `turns` each.
@@ -81,15 +88,23 @@ pub(crate) fn parked(arguments: &Arguments) {
     run(move || {
         let before = resident_bytes();
         let mut handles = Vec::with_capacity(count as usize);
+        let waiting = Arc::new(AtomicU64::new(0));
         let started = timed(|| {
             for _ in 0..count {
+                let waiting = Arc::clone(&waiting);
+                let body = move || {
+                    waiting.fetch_add(1, Ordering::Relaxed);
+                    coroutine::park();
+                };
                 // may panics when there is no memory for a stack.
-                match panic::catch_unwind(AssertUnwindSafe(|| go!(coroutine::park))) {
+                match panic::catch_unwind(AssertUnwindSafe(|| go!(body))) {
                     Ok(handle) => handles.push(handle),
                     Err(_) => break,
                 }
             }
-            yield_now(); // all others run until they park
+            while waiting.load(Ordering::Relaxed) < handles.len() as u64 {
+                let_others_start();
+            }
         });
         let resident = resident_bytes();
         let alive = handles.len() as u64;

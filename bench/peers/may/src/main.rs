@@ -5,6 +5,8 @@
 //! questions have no answer here.
 
 mod basic;
+mod ports;
+mod servers;
 
 use bench_kit::{Arguments, unknown};
 
@@ -18,6 +20,20 @@ fn main() {
         "parked" => basic::parked,
         "skynet" => basic::skynet,
         "sleep" => basic::sleeps,
+        "echo" => servers::echo,
+        "may_yield" => ports::may_yield,
+        "may_spawn" => ports::may_spawn,
+        "may_smoke" => ports::may_smoke,
+        "may_nested" => ports::may_nested,
+        "spawn_many_local" => ports::spawn_many_local,
+        "spawn_many_remote" => ports::spawn_many_remote,
+        "yield_many" => ports::yield_many,
+        "ping_pong_many" => ports::ping_pong_many,
+        "chained_spawn" => ports::chained_spawn,
+        "ring" => ports::ring,
+        "wake_latency" => ports::wake_latency,
+        "timeouts" => ports::timeouts,
+        "timers" => ports::timers,
         _ => unknown(&arguments),
     };
     answer(&arguments);

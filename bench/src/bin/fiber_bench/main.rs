@@ -4,10 +4,12 @@
 //! several rounds; one table at the end has medians, spread, how many times as good ours is, and the target. What
 //! the contestants do is in `fiber_ours` and `bench/peers`; what is asked, in [`questions`].
 
-#[allow(dead_code, reason = "servers and what is asked of them follow")]
+mod counts;
+mod echo;
+mod growth;
+mod idle;
 mod programs;
 mod questions;
-#[allow(dead_code, reason = "servers and what is asked of them follow")]
 mod table;
 
 use std::error::Error;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use moon_bench::conditions::Conditions;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 
 use programs::{Contestant, Programs};
@@ -62,6 +65,26 @@ enum Question {
     Skynet,
     /// How late a sleep of 1 ms ends.
     Sleep,
+    /// may's own benchmarks.
+    May,
+    /// tokio's own benchmarks of its scheduler.
+    Tokio,
+    /// A token in a ring of 1,000 fibers.
+    Ring,
+    /// How fast a fiber of a sleeping worker runs after a thread woke it.
+    Wake,
+    /// Deadlines, armed and cancelled: in a round trip, and a million at once.
+    Timers,
+    /// TCP echo at 1, 100 and 1000 connections; `std::net` through the hooks against the native sockets.
+    Echo,
+    /// The waits of 1000 connections while one fiber hogs a worker.
+    Hog,
+    /// 100,000 connections that say nothing.
+    Idle,
+    /// System calls and instructions per operation, with strace and callgrind.
+    Counts,
+    /// How cost grows with fibers, connections and workers; only when asked for.
+    Growth,
 }
 
 #[derive(Serialize)]
@@ -93,10 +116,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         only: arguments.only,
     };
     let asked = match arguments.questions.is_empty() {
-        true => Question::value_variants().to_vec(),
+        true => Question::value_variants().iter().copied().filter(|one| *one != Question::Growth).collect(),
         false => arguments.questions,
     };
-    let mut fibers = Table { title: "Fibers, one worker".to_owned(), notes: Vec::new(), rows: Vec::new() };
+    raise_descriptor_limit();
+    let mut tables = Vec::new();
+    let mut fibers = Table::new("Fibers, one worker");
+    let mut ports = Table::new("What others measure themselves by; may's and tokio's own on two workers");
     for question in asked {
         eprintln!("measuring {question:?}");
         match question {
@@ -107,17 +133,39 @@ fn main() -> Result<(), Box<dyn Error>> {
             Question::Million => fibers.rows.extend(session.cases(questions::MILLION)),
             Question::Skynet => fibers.rows.extend(session.cases(questions::SKYNET)),
             Question::Sleep => fibers.rows.extend(session.cases(questions::SLEEP)),
+            Question::May => ports.rows.extend(session.cases(questions::MAY)),
+            Question::Tokio => ports.rows.extend(session.cases(questions::TOKIO)),
+            Question::Ring => ports.rows.extend(session.cases(questions::RING)),
+            Question::Wake => ports.rows.extend(session.cases(questions::WAKE)),
+            Question::Timers => ports.rows.extend(session.cases(questions::TIMERS)),
+            Question::Echo => tables.push(echo::measure(&session)),
+            Question::Hog => tables.push(echo::hog(&session)),
+            Question::Idle => tables.push(idle::measure(&session)),
+            Question::Counts => tables.push(counts::measure(&session)),
+            Question::Growth => {
+                tables.extend([growth::fibers(&session), echo::growth(&session), growth::workers(&session)]);
+            }
         }
     }
+    tables.splice(0..0, [fibers, ports]);
+    tables.retain(|table| !table.rows.is_empty());
     if session.quick {
-        fibers.rows.iter_mut().for_each(|row| row.target = None);
+        tables.iter_mut().flat_map(|table| &mut table.rows).for_each(|row| row.target = None);
     }
-    let tables = vec![fibers];
     let report = Report { conditions, rounds: session.rounds, quick: session.quick, tables };
+    let silent = report.tables.iter().flat_map(|table| &table.rows).find(|row| row.lacks_ours());
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(());
+    } else {
+        print(&report);
     }
+    match silent {
+        Some(row) => Err(format!("moon has no result for `{}`", row.what).into()),
+        None => Ok(()),
+    }
+}
+
+fn print(report: &Report) {
     println!("{}; load at the end {}", report.conditions, Conditions::now().load);
     println!(
         "{} rounds, one process each; median (lowest-highest); 2x: moon is twice as good",
@@ -126,10 +174,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if report.quick {
         println!("--quick: a fraction of the sizes, so that no target can be judged");
     }
-    for table in report.tables.iter().filter(|table| !table.rows.is_empty()) {
+    for table in &report.tables {
         println!("\n{table}");
     }
-    Ok(())
 }
 
 impl Session {
@@ -139,11 +186,11 @@ impl Session {
     }
 
     /// Asks every contestant in turns, every round beginning with another.
-    fn turns(&self, contestants: &[Contestant]) -> Vec<Contestant> {
+    fn turns(&self, contestants: &[Contestant], rounds: u32) -> Vec<Contestant> {
         let present: Vec<Contestant> =
             contestants.iter().copied().filter(|one| self.takes_part(*one)).collect();
         let mut turns = Vec::new();
-        for round in 0..self.rounds as usize {
+        for round in 0..rounds as usize {
             let first = if present.is_empty() { 0 } else { round % present.len() };
             turns.extend(present.iter().cycle().skip(first).take(present.len()));
         }
@@ -156,26 +203,41 @@ impl Session {
     }
 
     fn case(&self, case: &Case) -> Vec<Row> {
+        let row = |metric: &questions::Metric| {
+            (metric.name, Row::new(metric.what, metric.unit, metric.better, metric.target))
+        };
+        let ask = format!("{} workers={}", case.ask[usize::from(self.quick)], case.workers);
+        let rows = case.metrics.iter().map(row).collect();
+        self.rows(&ask, case.bound, case.contestants, self.rounds, rows)
+    }
+
+    /// Fills rows, each given with the name that its result has, by asking every contestant once in every round.
+    fn rows(
+        &self,
+        ask: &str,
+        bound: bool,
+        contestants: &[Contestant],
+        rounds: u32,
+        mut rows: Vec<(&str, Row)>,
+    ) -> Vec<Row> {
         const LIMIT: Duration = Duration::from_secs(60);
-        let new =
-            |metric: &questions::Metric| Row::new(metric.what, metric.unit, metric.better, metric.target);
-        let mut rows: Vec<Row> = case.metrics.iter().map(new).collect();
-        // The column order is that of the list, whoever begins.
-        let processor = (case.workers == 1).then(last_processor);
-        for contestant in self.turns(case.contestants) {
-            let ask = format!("{} workers={}", case.ask[usize::from(self.quick)], case.workers);
-            let words = self.programs.words(contestant, &ask);
+        let processor = bound.then(last_processor);
+        for contestant in self.turns(contestants, rounds) {
+            let words = self.programs.words(contestant, ask);
             let results = programs::ask(&words, processor.as_deref(), LIMIT);
-            for (row, metric) in rows.iter_mut().zip(case.metrics) {
-                let value = results.as_ref().map_err(Clone::clone).and_then(|results| {
-                    let named = results.iter().find(|result| result.name == metric.name);
-                    named.map(|result| result.value).ok_or_else(|| "fails".to_owned())
-                });
-                row.add(contestant, value);
+            for (name, row) in &mut rows {
+                row.add(contestant, programs::find(&results, name));
             }
         }
-        rows
+        rows.into_iter().map(|(_, row)| row).collect()
     }
+}
+
+/// As many descriptors as the system lets this process have, for itself and for those it starts.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal shows in the number of connections that can be held.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// The processor that single-worker programs are bound to: the last, which the system uses least.

@@ -70,6 +70,13 @@ impl Programs {
         let this = env::current_exe()?;
         let ours =
             this.parent().ok_or_else(|| io::Error::other("this program is in no directory"))?.to_owned();
+        for program in ["fiber_ours", "echo_load"] {
+            if !ours.join(program).exists() {
+                let lacks =
+                    format!("{} has no {program}: build the whole package moon-bench", ours.display());
+                return Err(io::Error::other(lacks));
+            }
+        }
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         if build {
             eprintln!("building {}", peers.display());
@@ -156,6 +163,13 @@ pub(crate) fn ask(
     }
 }
 
+/// The result of this name.
+pub(crate) fn find(results: &Result<Vec<Reading>, String>, name: &str) -> Result<f64, String> {
+    let results = results.as_ref().map_err(Clone::clone)?;
+    let found = results.iter().find(|result| result.name == name);
+    found.map(|result| result.value).ok_or_else(|| "fails".to_owned())
+}
+
 fn reading(line: &str) -> Option<Reading> {
     let mut words = line.split(' ');
     let (name, value, _unit) = (words.next()?, words.next()?, words.next()?);
@@ -203,6 +217,15 @@ impl Server {
                 end(&mut child);
                 Err("fails".to_owned())
             }
+        }
+    }
+
+    /// Lets it end by itself, for those that have something to write at their end.
+    pub(crate) fn finish(mut self) {
+        drop(self.child.stdin.take());
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(10) && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -103,18 +103,24 @@ impl Row {
         self.cells.iter().find(|cell| cell.contestant == contestant)
     }
 
+    /// Whether we were asked and did not answer.
+    pub(crate) fn lacks_ours(&self) -> bool {
+        self.cell(Contestant::Moon).is_some_and(|cell| cell.note.is_some())
+    }
+
     fn median(&self, contestant: Contestant) -> Option<f64> {
         self.cell(contestant)?.median()
     }
 
-    /// How many times as good ours is as this value; nothing where both are nothing.
+    /// How many times as good ours is as this value; nothing where one of them is next to nothing.
     fn advantage(&self, over: f64) -> Option<f64> {
+        const NOTHING: f64 = 0.01;
         let ours = self.median(Contestant::Moon)?;
         let (good, bad) = match self.better {
             Better::Lower => (over, ours),
             Better::Higher => (ours, over),
         };
-        (bad != 0.0).then(|| good / bad)
+        (good.min(bad) > NOTHING).then(|| good / bad)
     }
 
     /// Whether the target is met; `None` without target or without our own value.
@@ -200,6 +206,13 @@ pub(crate) struct Table {
     /// Conditions of these rows, and what must be known to read them.
     pub(crate) notes: Vec<String>,
     pub(crate) rows: Vec<Row>,
+}
+
+impl Table {
+    /// An empty one.
+    pub(crate) fn new(title: &str) -> Self {
+        Table { title: title.to_owned(), notes: Vec::new(), rows: Vec::new() }
+    }
 }
 
 impl fmt::Display for Table {
@@ -300,6 +313,19 @@ mod tests {
         );
         assert_eq!(cell_text(&row, Contestant::May), "55.5 (50-60) 5.55x");
         assert_eq!(cell_text(&row, Contestant::Moon), "10");
+    }
+
+    #[test]
+    fn a_row_that_we_did_not_answer_is_known_and_next_to_nothing_has_no_ratio() {
+        let mut row = row(
+            Better::Lower,
+            Target::AtMost(0.01),
+            &[(Contestant::Moon, &[0.001]), (Contestant::May, &[1.0])],
+        );
+        assert!(!row.lacks_ours());
+        assert_eq!(cell_text(&row, Contestant::May), "1");
+        row.add(Contestant::Moon, Err("fails".to_owned()));
+        assert!(row.lacks_ours());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the runtime's own operations cost: yield, spawn, a channel round trip, a parked fiber, a tree of fibers, a sleep.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bench_kit::{Arguments, report, report_each, report_waits, resident_bytes, skynet_sum, timed};
@@ -89,9 +91,18 @@ pub(crate) fn parked(runtime: &Runtime, arguments: &Arguments) {
     runtime.block_on(move || {
         let before = resident_bytes();
         let mut handles = Vec::with_capacity(count as usize);
+        let waiting = Arc::new(AtomicU64::new(0));
         let started = timed(|| {
-            handles.extend((0..count).map(|_| spawn_local(park)));
-            yield_now(); // all others run until they park
+            for _ in 0..count {
+                let waiting = Arc::clone(&waiting);
+                handles.push(spawn_local(move || {
+                    waiting.fetch_add(1, Ordering::Relaxed);
+                    park();
+                }));
+            }
+            while waiting.load(Ordering::Relaxed) < count {
+                yield_now();
+            }
         });
         let resident = resident_bytes();
         let woken = timed(|| {

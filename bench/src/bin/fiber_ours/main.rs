@@ -4,6 +4,8 @@
 //! asked is listed in [`main`]; the parameters are read where the question is answered.
 
 mod basic;
+mod ports;
+mod servers;
 
 use bench_kit::{Arguments, fail, unknown};
 use fiber_runtime::Runtime;
@@ -23,6 +25,21 @@ fn main() {
         "parked" => basic::parked,
         "skynet" => basic::skynet,
         "sleep" => basic::sleeps,
+        "echo" => servers::echo,
+        "echo_std" => servers::echo_std,
+        "may_yield" => ports::may_yield,
+        "may_spawn" => ports::may_spawn,
+        "may_smoke" => ports::may_smoke,
+        "may_nested" => ports::may_nested,
+        "spawn_many_local" => ports::spawn_many_local,
+        "spawn_many_remote" => ports::spawn_many_remote,
+        "yield_many" => ports::yield_many,
+        "ping_pong_many" => ports::ping_pong_many,
+        "chained_spawn" => ports::chained_spawn,
+        "ring" => ports::ring,
+        "wake_latency" => ports::wake_latency,
+        "timeouts" => ports::timeouts,
+        "timers" => ports::timers,
         _ => unknown(&arguments),
     };
     answer(&runtime, &arguments);
