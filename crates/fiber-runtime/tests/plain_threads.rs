@@ -173,7 +173,7 @@ fn a_cell_is_initialised_once_and_seen_by_all() {
     for round in 0..ROUNDS.min(50) {
         let (cell, made) = (OnceCell::new(), AtomicU32::new(0));
         together(|_| {
-            let value: &Box<u32> = cell.get_or_init(|| {
+            let value = cell.get_or_init(|| {
                 made.fetch_add(1, Ordering::Relaxed);
                 Box::new(round)
             });

@@ -1,5 +1,6 @@
 //! The models, one topic a file.
 
+mod depot;
 mod inbox;
 mod join;
 

@@ -11,18 +11,18 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{CLASSES, FiberStack, GUARD, arena, slot_size};
-use crate::sync::Spin;
+use crate::primitive::StaticLock;
 use crate::sys;
 
 /// Stacks of one class a worker keeps before it gives a batch away.
-const LOCAL_MAX: usize = 128;
+const LOCAL_MAX: usize = if cfg!(fiber_model) { 2 } else { 128 };
 /// Stacks moved between worker and depot at a time.
-const BATCH: usize = 64;
+const BATCH: usize = if cfg!(fiber_model) { 1 } else { 64 };
 /// Bytes of slots, over all classes, that the depot keeps possibly resident while workers have time to empty them. Most
 /// stacks have touched a page or two of their slot, so what is resident is usually a tenth of it.
 const RESIDENT_BUDGET: usize = 64 << 20;
 /// Stacks that [`trim`] empties at a time.
-const TRIM: usize = 16;
+const TRIM: usize = if cfg!(fiber_model) { 1 } else { 16 };
 
 /// The stacks a worker has at hand.
 pub(crate) struct StackCache {
@@ -136,8 +136,10 @@ struct Depot {
     cold: [Vec<FiberStack>; CLASSES],
 }
 
-static DEPOT: Spin<Depot> =
-    Spin::new(Depot { warm: [const { VecDeque::new() }; CLASSES], cold: [const { Vec::new() }; CLASSES] });
+static DEPOT: StaticLock<Depot> = StaticLock::new(Depot {
+    warm: [const { VecDeque::new() }; CLASSES],
+    cold: [const { Vec::new() }; CLASSES],
+});
 
 /// Bytes of the depot's slots that are possibly resident. Added before stacks come and subtracted after they have gone: at
 /// times too much, never less than nothing.

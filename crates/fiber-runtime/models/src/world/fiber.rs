@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use loom::thread::Thread;
+use loom::thread::JoinHandle;
+
+use super::waiter::Waiter;
 
 #[path = "../../../src/fiber/wake.rs"]
 pub(crate) mod wake;
@@ -117,17 +119,24 @@ pub(crate) mod cancel {
     }
 }
 
-/// A fiber that is a thread of loom's.
+/// A fiber that is a thread of loom's, by where it sleeps.
 #[derive(Clone)]
-pub(crate) struct Fiber(Thread);
+pub(crate) struct Fiber(Waiter);
 
 impl Fiber {
-    pub(crate) fn new(thread: Thread) -> Self {
-        Fiber(thread)
+    /// A thread that runs `body`, as a fiber would.
+    pub(crate) fn spawn(body: impl FnOnce() + 'static) -> (Fiber, JoinHandle<()>) {
+        let parker = Waiter::new();
+        let me = parker.clone();
+        let thread = loom::thread::spawn(move || {
+            me.settle();
+            body();
+        });
+        (Fiber(parker), thread)
     }
 
     pub(crate) fn unpark(&self) {
-        self.0.unpark();
+        self.0.wake();
     }
 }
 
@@ -136,5 +145,5 @@ pub(crate) struct Handle;
 
 /// A park whose deadline does not come by itself.
 pub(crate) fn park_until(_deadline: Option<Instant>) {
-    loom::thread::park();
+    let _ = crate::waiter::wait("park", None);
 }

@@ -4,7 +4,9 @@ pub(crate) mod blocking;
 pub(crate) mod deque;
 pub(crate) mod eventfd;
 pub(crate) mod fiber;
+pub(crate) mod io_manager;
 pub(crate) mod scheduler;
+pub(crate) mod stack;
 pub(crate) mod statics;
 pub(crate) mod sync;
 pub(crate) mod waiter;
@@ -27,19 +29,10 @@ pub(crate) mod monitor {
     pub(crate) fn worker_awake() {}
 }
 
-pub(crate) mod stack {
-    //! Stacks: there are none.
-
-    pub(crate) mod probe {
-        /// Measures nothing.
-        #[derive(Default)]
-        pub(crate) struct Probe;
-    }
-}
-
 pub(crate) mod sys {
     //! The kernel.
 
+    use std::cell::Cell;
     use std::io;
 
     pub(crate) use super::eventfd::{eventfd, eventfd_signal, wait_for_signal};
@@ -50,6 +43,20 @@ pub(crate) mod sys {
 
     pub(crate) fn thread_id() -> i32 {
         1
+    }
+
+    thread_local! {
+        static ON_EMPTY: Cell<fn(usize)> = const { Cell::new(|_| ()) };
+    }
+
+    /// Has `check` called with the number of every stack whose memory is given back.
+    pub(crate) fn on_empty(check: fn(usize)) {
+        ON_EMPTY.set(check);
+    }
+
+    pub(crate) unsafe fn madvise(address: usize, _length: usize, _advice: i32) -> io::Result<()> {
+        ON_EMPTY.get()(address);
+        Ok(())
     }
 
     pub(crate) fn membarrier() -> io::Result<()> {

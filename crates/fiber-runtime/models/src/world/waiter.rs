@@ -1,6 +1,6 @@
 //! `crate::waiter`: whoever waits is a thread of loom's. A wait may be made to end by deadline or by cancellation.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,8 +27,18 @@ pub(crate) enum Woken {
 }
 
 impl Waiter {
+    /// For a thread that has not begun.
+    pub(super) fn new() -> Waiter {
+        Waiter(Arc::new(Notify::new()))
+    }
+
+    /// The calling thread is the one that this was made for.
+    pub(super) fn settle(self) {
+        PARKER.with(|parker| *parker.borrow_mut() = self.0);
+    }
+
     pub(crate) fn current() -> Waiter {
-        PARKER.with(|parker| Waiter(Arc::clone(parker)))
+        PARKER.with(|parker| Waiter(Arc::clone(&parker.borrow())))
     }
 
     pub(crate) fn wake(&self) {
@@ -52,7 +62,7 @@ impl Sleeper {
 
 loom::thread_local! {
     /// Where the calling thread sleeps.
-    static PARKER: Arc<Notify> = Arc::new(Notify::new());
+    static PARKER: RefCell<Arc<Notify>> = RefCell::new(Arc::new(Notify::new()));
     /// Whether the calling thread's waits end as those of a cancelled fiber.
     static CANCELLED: Cell<bool> = Cell::new(false);
 }
