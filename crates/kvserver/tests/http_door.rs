@@ -66,7 +66,7 @@ fn pages_are_served() {
     }
     for family in [
         "process_resident_memory_bytes ",
-        "fiber_switches_total{worker=\"0\"} ",
+        "fiber_runtime_switches_total{worker=\"0\"} ",
         "kv_log_lines_dropped_total 0",
     ] {
         assert!(metrics.contains(family), "{family} in {metrics}");

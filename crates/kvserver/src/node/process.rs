@@ -10,7 +10,7 @@ use fiber_rpc::{ChannelConfig, Pool, PoolConfig, Server, ServerHandle, ServerLim
 use fiber_runtime::{FiberBuilder, JoinHandle, Runtime, time};
 use raft_core::core::{NodeId, Role};
 use raft_core::replica::{RaftService, Replica, ReplicaConfig, ReplicaError, RpcTransport, Transport};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -127,6 +127,8 @@ pub fn run(config: Config, id: u64, stop_with_stdin: bool) -> Result<(), NodeErr
     let _logging = logging::init(format, &settings.log_level)?;
     let (stop, stops) = fiber_runtime::sync::channel::bounded(4);
     listen_for_stop(stop.clone(), stop_with_stdin)?;
+    fiber_runtime::diagnostics::dump_on_signal(SIGUSR1)
+        .map_err(|source| NodeError::System { action: "listen for SIGUSR1", source })?;
 
     let runtime = runtime(&settings)?;
     let running = runtime.block_on(move || start(config, NodeId(id)));

@@ -20,7 +20,8 @@ use kvserver::node;
     after_help = "Examples:\n  \
         kvserver cluster -n 3 -f conf/test.conf --data data   three nodes on this machine\n  \
         kvserver --id 0 -f conf/test.conf --data data         one of them\n\n\
-        SIGTERM and SIGINT stop a node in order; a second signal ends it at once."
+        SIGTERM and SIGINT stop a node in order; a second signal ends it at once. SIGUSR1 makes a node print what each of its \
+        fibers does."
 )]
 struct Arguments {
     #[command(subcommand)]
