@@ -25,26 +25,33 @@ fn noted(order: &Order, priority: Priority, what: &'static str) -> JoinHandle<()
     builder(priority).spawn_local(move || order.borrow_mut().push(what))
 }
 
+/// Spawns a fiber that waits to be woken and notes when it ran.
+fn waiting(order: &Order, priority: Priority, what: &'static str) -> JoinHandle<()> {
+    let order = order.clone();
+    builder(priority).spawn_local(move || {
+        park();
+        order.borrow_mut().push(what);
+    })
+}
+
+/// Lets every fiber run that can, so that what was spawned has started and waits.
+fn settle() {
+    (0..200).for_each(|_| yield_now());
+}
+
 #[test]
 fn an_urgent_fiber_goes_first_when_it_is_spawned_and_when_it_is_woken() {
     on_fibers(1, || {
         let order: Order = Rc::default();
-        let inner = order.clone();
-        let urgent = builder(Priority::High).spawn_local(move || {
-            inner.borrow_mut().push("spawned");
-            park();
-            inner.borrow_mut().push("woken");
-        });
-        noted(&order, Priority::Normal, "normal").detach();
-        let other = noted(&order, Priority::Normal, "normal");
-        let late = noted(&order, Priority::High, "late");
-        yield_now();
-        assert_eq!(order.take(), ["late", "spawned", "normal", "normal"]);
-        noted(&order, Priority::Normal, "normal").detach();
+        // Fibers that have not started have a share of the turns as well: those in the way here have.
+        let normal = [(); 2].map(|()| waiting(&order, Priority::Normal, "normal"));
+        let urgent = waiting(&order, Priority::High, "woken");
+        settle();
+        normal.iter().for_each(|fiber| fiber.fiber().unpark());
         urgent.fiber().unpark();
-        yield_now();
-        assert_eq!(order.take(), ["woken", "normal"]);
-        [urgent, other, late].into_iter().for_each(|fiber| fiber.join().unwrap());
+        let spawned = noted(&order, Priority::High, "spawned");
+        normal.into_iter().chain([urgent, spawned]).for_each(|fiber| fiber.join().unwrap());
+        assert_eq!(order.take(), ["spawned", "woken", "normal", "normal"]);
     });
 }
 
@@ -52,6 +59,9 @@ fn an_urgent_fiber_goes_first_when_it_is_spawned_and_when_it_is_woken() {
 fn an_urgent_fiber_that_yields_lets_the_others_go_first() {
     on_fibers(1, || {
         let order: Order = Rc::default();
+        let normal = waiting(&order, Priority::Normal, "normal");
+        settle();
+        normal.fiber().unpark();
         let inner = order.clone();
         let urgent = builder(Priority::High).spawn_local(move || {
             for _ in 0..2 {
@@ -59,7 +69,6 @@ fn an_urgent_fiber_that_yields_lets_the_others_go_first() {
                 yield_now();
             }
         });
-        let normal = noted(&order, Priority::Normal, "normal");
         urgent.join().unwrap();
         normal.join().unwrap();
         assert_eq!(order.take(), ["urgent", "normal", "urgent"]);
@@ -113,17 +122,9 @@ fn urgent_fibers_have_a_share_and_no_more() {
 fn of_many_urgent_fibers_at_once_only_a_share_goes_before_the_others() {
     on_fibers(1, || {
         let order: Order = Rc::default();
-        let woken = |priority, what| {
-            let order = order.clone();
-            builder(priority).spawn_local(move || {
-                park();
-                order.borrow_mut().push(what);
-            })
-        };
-        let normal = woken(Priority::Normal, "normal");
-        let urgent: Vec<_> = (0..40).map(|_| woken(Priority::High, "urgent")).collect();
-        // Until all of them wait, and the window of this burst has ended.
-        (0..200).for_each(|_| yield_now());
+        let normal = waiting(&order, Priority::Normal, "normal");
+        let urgent: Vec<_> = (0..40).map(|_| waiting(&order, Priority::High, "urgent")).collect();
+        settle();
         normal.fiber().unpark();
         urgent.iter().for_each(|fiber| fiber.fiber().unpark());
         normal.join().unwrap();
