@@ -84,6 +84,20 @@ pub(crate) fn dump_one(shared: &SharedRef) -> RuntimeDump {
     dumps.pop().expect("one runtime gives one dump")
 }
 
+/// Describes every fiber of one runtime, those of `own` included: a worker of the calling thread, which it does not drive
+/// at the moment.
+pub(crate) fn dump_with(shared: &SharedRef, own: Option<&Worker>) -> RuntimeDump {
+    let mut dump = dump_one(shared);
+    let captures = own.map(collect::collect_own).unwrap_or_default();
+    let mut symboliser = Symboliser::new();
+    for capture in &captures {
+        let own = capture.records.iter();
+        dump.fibers.extend(own.map(|record| describe(record, capture, Some(0), &mut symboliser)));
+    }
+    dump.unlisted = shared.metrics().alive().saturating_sub(dump.fibers.len() as u64);
+    dump
+}
+
 /// Asks from a thread that is no worker: the caller's if it is one, else a new one, for whose end the fiber waits.
 fn collect_all(runtimes: Vec<SharedRef>) -> Vec<RuntimeDump> {
     let collect = |runtimes: Vec<SharedRef>| {

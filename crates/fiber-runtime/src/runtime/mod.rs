@@ -17,7 +17,8 @@ pub use stop::StopReport;
 
 use crate::dump::RuntimeDump;
 use crate::fiber::{
-    FiberBuilder, JoinError, JoinHandle, Placement, SpawnOptions, Spawner, cancel, spawn_unchecked,
+    CancelToken, FiberBuilder, JoinError, JoinHandle, Placement, SpawnOptions, Spawner, cancel,
+    spawn_unchecked,
 };
 use crate::metrics::Metrics;
 use crate::scheduler::port::State;
@@ -140,6 +141,22 @@ impl Runtime {
             }
         };
         result.unwrap_or_else(|error| error.resume())
+    }
+
+    /// A token that is cancelled when the runtime begins to stop, while its fibers still have until the deadline to end by
+    /// themselves: for those that would serve for ever. Cancelling it by hand stops nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = fiber_runtime::Runtime::builder().workers(1).build().unwrap();
+    /// let stop = runtime.stop_token();
+    /// let server = runtime.spawn(move || stop.cancelled());
+    /// assert!(runtime.stop(Duration::from_secs(10)).is_clean());
+    /// server.join().unwrap();
+    /// ```
+    pub fn stop_token(&self) -> CancelToken {
+        self.shared.stop_token()
     }
 
     /// A reading of the counters.
@@ -304,6 +321,11 @@ impl Handle {
     /// Whether both are of the same runtime.
     pub(crate) fn is_of(&self, other: &Handle) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// As [`Runtime::stop_token`].
+    pub fn stop_token(&self) -> CancelToken {
+        self.shared.stop_token()
     }
 
     /// A reading of the counters.

@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::Runtime;
+use crate::dump::{self, FiberDump, RuntimeDump};
 use crate::scheduler::worker::Worker;
 
 /// How long cancelled fibers may take to unwind.
@@ -22,20 +23,38 @@ const THREAD_GRACE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What [`Runtime::stop`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// Displayed, it lists the fibers that would not end, each with what it waits for, since when, and where:
+///
+/// ```
+/// use std::time::Duration;
+/// use fiber_runtime::{FiberBuilder, Runtime, shielded, time};
+///
+/// let runtime = Runtime::builder().workers(1).build().unwrap();
+/// let stubborn = || shielded(|| time::sleep(Duration::from_secs(3600)));
+/// runtime.handle().spawn_with(FiberBuilder::new().name("stubborn"), stubborn).detach();
+/// # while runtime.metrics().workers[0].switches == 0 { std::thread::yield_now(); }
+///
+/// let report = runtime.stop(Duration::ZERO);
+/// assert_eq!(report.leftover[0].name.as_deref(), Some("stubborn"));
+/// println!("{report}");
+/// ```
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct StopReport {
     /// Fibers that had not ended by the deadline and were cancelled.
     pub cancelled: u64,
-    /// Fibers that did not end when they were cancelled, by name or number and with what they do. Their workers' threads
-    /// run on.
-    pub leftover: Vec<String>,
+    /// Fibers that did not end when they were cancelled. Their workers' threads run on.
+    pub leftover: Vec<FiberDump>,
+    /// Fibers that did not end and about which nothing is known, because nobody drives their worker: it is that of the
+    /// thread that built the runtime, and another one stopped it.
+    pub unlisted: u64,
 }
 
 impl StopReport {
     /// Whether every fiber ended by itself, in time.
     pub fn is_clean(&self) -> bool {
-        self.cancelled == 0 && self.leftover.is_empty()
+        self.cancelled == 0 && self.leftover.is_empty() && self.unlisted == 0
     }
 }
 
@@ -43,9 +62,15 @@ impl fmt::Display for StopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} fibers cancelled, {} left over", self.cancelled, self.leftover.len())?;
         for fiber in &self.leftover {
-            write!(f, "\n  {fiber}")?;
+            write!(f, "\n{fiber}")?;
+            if !fiber.backtrace.is_empty() {
+                write!(f, "\n{}", fiber.backtrace.to_string().trim_end())?;
+            }
         }
-        Ok(())
+        match self.unlisted {
+            0 => Ok(()),
+            unlisted => write!(f, "\n  and {unlisted} fibers of a worker that nobody drives"),
+        }
     }
 }
 
@@ -80,7 +105,8 @@ impl Runtime {
             report.cancelled = shared.metrics().alive();
             shared.begin_cancel();
             if !self.wait_for_fibers(GRACE) {
-                report.leftover = self.collect_leftovers();
+                let left = self.dump_leftovers();
+                (report.leftover, report.unlisted) = (left.fibers, left.unlisted);
             }
         }
         shared.pool.close();
@@ -102,11 +128,6 @@ impl Runtime {
             let here = caller.owner == std::thread::current().id();
             if !(here && caller.worker.is_empty()) {
                 // Its fibers cannot run any more, and must not be torn down.
-                if !here && report.leftover.is_empty() && !shared.all_ended() {
-                    report
-                        .leftover
-                        .push("fibers of worker 0, whose thread did not stop the runtime".to_owned());
-                }
                 Box::leak(caller.worker);
                 all_gone = false;
             }
@@ -143,18 +164,18 @@ impl Runtime {
         true
     }
 
-    fn collect_leftovers(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        if let Some(caller) = self.caller_here() {
-            names.extend(caller.worker.leftovers());
-        }
-        names.extend(self.shared.ask_leftovers(THREAD_GRACE));
-        names
+    /// The fibers that are left. Those of the caller's worker, which the calling thread does not drive at the moment, stand
+    /// still.
+    fn dump_leftovers(&self) -> RuntimeDump {
+        dump::dump_with(&self.shared, self.caller_here().map(|caller| &*caller.worker))
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        self.stop_now(super::DROP_DEADLINE);
+        let report = self.stop_now(super::DROP_DEADLINE);
+        if !report.leftover.is_empty() {
+            tracing::warn!("a runtime was dropped and runs on: {report}");
+        }
     }
 }

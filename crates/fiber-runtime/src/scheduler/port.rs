@@ -14,8 +14,8 @@
 //! One of the two sees the other: a wake is not lost, and the eventfd is written only for a sleeper.
 
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64};
-use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
@@ -26,7 +26,6 @@ use crate::fiber::header::Header;
 use crate::metrics::Counters;
 use crate::monitor;
 use crate::primitive::{AsRawFd, AtomicBool, AtomicPtr, AtomicU8, Ordering, OwnedFd, StaticLock, fence};
-use crate::sync::Spin;
 use crate::sys;
 
 /// What a worker is doing, as far as wakers care.
@@ -67,8 +66,6 @@ pub(crate) enum Control {
     Closing(i32),
     /// Call this, between two resumes: somebody wants to look at the worker's fibers.
     Visit(Box<dyn FnOnce(&Worker) + Send>),
-    /// Put the descriptions of this worker's fibers at this index.
-    Report(usize, Arc<Spin<Vec<Option<Vec<String>>>>>),
 }
 
 struct ControlNode {

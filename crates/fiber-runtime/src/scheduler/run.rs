@@ -324,14 +324,6 @@ impl Worker {
         self.port().take_control(|message| match message {
             Control::Closing(fd) => self.close_descriptor(fd),
             Control::Visit(visit) => visit(self),
-            Control::Report(index, answers) => {
-                let fibers = Some(self.leftovers());
-                answers.lock(|answers| {
-                    if let Some(answer) = answers.get_mut(index) {
-                        *answer = fibers;
-                    }
-                });
-            }
         });
     }
 

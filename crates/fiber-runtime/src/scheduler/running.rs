@@ -52,18 +52,13 @@ impl Running {
 
     #[cold]
     fn wait(&self) {
-        // Acquire pairs with the Release in `describe`: the fiber is freed after it was read.
+        // Acquire pairs with the Release in `inspect`: the fiber is freed after it was read.
         while self.audit.load(Ordering::Acquire) {
             sys::sched_yield();
         }
     }
 
-    /// What the worker runs, in words. `None` when it runs nothing, or on a kernel without membarrier.
-    pub(super) fn describe(&self) -> Option<String> {
-        self.inspect(Header::describe)
-    }
-
-    /// Number and name of the fiber the worker runs. `None` as for [`Running::describe`].
+    /// Number and name of the fiber the worker runs. `None` when it runs nothing, or on a kernel without membarrier.
     pub(crate) fn identify(&self) -> Option<(u64, Option<String>)> {
         self.inspect(Header::identify)
     }

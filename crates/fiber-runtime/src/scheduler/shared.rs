@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 use std::thread::Thread;
-use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use super::port::{Control, Port, State};
+use super::port::{Port, State};
 use super::random::thread_random;
 use crate::blocking::Pool;
 use crate::config::Config;
-use crate::fiber::Placement;
 use crate::fiber::header::Unstarted;
+use crate::fiber::{CancelToken, Placement};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::primitive::deque::{Injector, Steal, Stealer, Worker};
 use crate::primitive::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -38,6 +37,8 @@ pub(crate) struct Shared {
     /// Workers without fibers are to end.
     shutdown: AtomicBool,
     stopper: Spin<Option<Thread>>,
+    /// For fibers that want to hear of the stop: cancelled when it begins.
+    stop_token: CancelToken,
     /// Twice the number of threads that are placing a fiber from outside, plus one when no more may.
     gate: AtomicUsize,
     spawned_outside: AtomicU64,
@@ -67,6 +68,7 @@ impl Shared {
             cancelling: AtomicBool::new(false),
             shutdown: AtomicBool::new(false),
             stopper: Spin::new(None),
+            stop_token: CancelToken::new(),
             gate: AtomicUsize::new(0),
             spawned_outside: AtomicU64::new(0),
             pool,
@@ -234,7 +236,13 @@ impl Shared {
     pub(crate) fn begin_stop(&self, stopper: Thread) {
         self.stopper.lock(|slot| *slot = Some(stopper));
         self.stopping.store(true, Ordering::SeqCst);
+        self.stop_token.cancel();
         self.notify_all();
+    }
+
+    /// A token that is cancelled when the runtime begins to stop, and whose own cancellation stops nothing.
+    pub(crate) fn stop_token(&self) -> CancelToken {
+        self.stop_token.child_token()
     }
 
     /// From now on every fiber is cancelled.
@@ -263,34 +271,6 @@ impl Shared {
                 self.ports[0].notify();
             }
         }
-    }
-
-    /// Asks every worker for the fibers it has left, and waits at most `patience` for the answers.
-    pub(crate) fn ask_leftovers(&self, patience: Duration) -> Vec<String> {
-        let answers = Arc::new(Spin::new(vec![None; self.ports.len()]));
-        let staffed: Vec<usize> =
-            (0..self.ports.len()).filter(|&worker| self.ports[worker].state() != State::Away).collect();
-        for &worker in &staffed {
-            self.ports[worker].send(Control::Report(worker, answers.clone()));
-        }
-        let began = Instant::now();
-        let complete = || answers.lock(|answers| staffed.iter().all(|&worker| answers[worker].is_some()));
-        while !complete() && began.elapsed() < patience {
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        let answers = answers.lock(std::mem::take);
-        let mut names = Vec::new();
-        for worker in staffed {
-            match answers.get(worker).cloned().flatten() {
-                Some(fibers) => names.extend(fibers),
-                None => {
-                    let fiber = self.ports[worker].running.describe();
-                    let fiber = fiber.unwrap_or_else(|| "a fiber".to_owned());
-                    names.push(format!("{fiber} (does not give way on worker {worker})"));
-                }
-            }
-        }
-        names
     }
 
     /// Whether every fiber that was ever spawned has ended.

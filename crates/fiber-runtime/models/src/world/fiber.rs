@@ -123,6 +123,22 @@ pub(crate) mod cancel {
 #[derive(Clone)]
 pub(crate) struct Fiber(Waiter);
 
+/// Tokens: no model stops a runtime.
+#[derive(Clone)]
+pub(crate) struct CancelToken;
+
+impl CancelToken {
+    pub(crate) fn new() -> Self {
+        CancelToken
+    }
+
+    pub(crate) fn child_token(&self) -> Self {
+        CancelToken
+    }
+
+    pub(crate) fn cancel(&self) {}
+}
+
 impl Fiber {
     /// A thread that runs `body`, as a fiber would.
     pub(crate) fn spawn(body: impl FnOnce() + 'static) -> (Fiber, JoinHandle<()>) {
