@@ -131,9 +131,9 @@ impl fmt::Display for RuntimeDump {
             }
         }
         let mut groups: Vec<Vec<&FiberDump>> = Vec::new();
-        let mut places: HashMap<&Backtrace, usize> = HashMap::new();
+        let mut places = HashMap::new();
         for fiber in &self.fibers {
-            let place = *places.entry(&fiber.backtrace).or_insert_with(|| {
+            let place = *places.entry(fiber.backtrace.place()).or_insert_with(|| {
                 groups.push(Vec::new());
                 groups.len() - 1
             });

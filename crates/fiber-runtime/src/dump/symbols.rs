@@ -76,10 +76,13 @@ fn short(file: &Path) -> PathBuf {
     file.components().skip(parts.saturating_sub(PARTS)).collect()
 }
 
+/// Functions, innermost first; shared by all fibers that are at the same place, of which there may be a million.
+type Frames = Arc<[Arc<Frame>]>;
+
 /// Where a fiber is: functions, innermost first, inlined ones included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Backtrace {
-    frames: Vec<Arc<Frame>>,
+    frames: Frames,
     cut: bool,
 }
 
@@ -92,6 +95,11 @@ impl Backtrace {
     /// Whether nothing is known: the fiber has not started, or the processor is not x86-64.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    /// The same for backtraces of one dump with the same functions.
+    pub(super) fn place(&self) -> (*const Arc<Frame>, bool) {
+        (self.frames.as_ptr(), self.cut)
     }
 
     /// Whether outer functions may be missing, because the stack is deeper than what is copied.
@@ -118,21 +126,28 @@ impl fmt::Display for Backtrace {
 pub(crate) struct Symboliser {
     unwinder: Unwinder,
     known: HashMap<(u64, bool), Vec<Arc<Frame>>>,
+    /// Backtraces by their addresses, and whether the first is exact.
+    places: HashMap<(Vec<u64>, bool), Frames>,
 }
 
 impl Symboliser {
     pub(crate) fn new() -> Self {
-        Symboliser { unwinder: Unwinder::new(), known: HashMap::new() }
+        Symboliser { unwinder: Unwinder::new(), known: HashMap::new(), places: HashMap::new() }
     }
 
     /// The backtrace of a copied stack.
     pub(crate) fn backtrace(&mut self, capture: &Capture, stack: &StackCopy) -> Backtrace {
-        let addresses = self.unwinder.unwind(capture, stack);
-        let mut frames = Vec::with_capacity(addresses.len());
-        for (at, &address) in addresses.iter().enumerate() {
+        let place = (self.unwinder.unwind(capture, stack), capture.interrupted);
+        if let Some(frames) = self.places.get(&place) {
+            return Backtrace { frames: frames.clone(), cut: stack.cut };
+        }
+        let mut frames = Vec::with_capacity(place.0.len());
+        for (at, &address) in place.0.iter().enumerate() {
             let exact = at == 0 && capture.interrupted;
             frames.extend_from_slice(self.functions(address, exact));
         }
+        let frames: Frames = frames.into();
+        self.places.insert(place, frames.clone());
         Backtrace { frames, cut: stack.cut }
     }
 

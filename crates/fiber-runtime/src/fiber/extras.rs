@@ -28,15 +28,19 @@ pub(crate) struct Extras {
 
 impl Extras {
     /// The fiber is about to leave the processor. Runs on the fiber's stack; must not suspend or unwind.
-    #[cold]
+    #[inline(always)]
     pub(super) fn leave(&self) {
-        self.spans.leave();
+        if self.spans.are_open() {
+            self.spans.leave();
+        }
     }
 
     /// The fiber is back on the processor. As [`Extras::leave`].
-    #[cold]
+    #[inline(always)]
     pub(super) fn enter(&self) {
-        self.spans.enter();
+        if self.spans.are_open() {
+            self.spans.enter();
+        }
     }
 
     /// The fiber is being made: `keepers` will be told of its end.
