@@ -26,6 +26,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::fiber::cancel::Shield;
 use crate::metrics::Metrics;
 use crate::scheduler::worker::Worker;
 use crate::sync::Spin;
@@ -189,28 +190,20 @@ impl Pool {
             let body = call.body.lock(Option::take).expect("a refused call has not run");
             return body();
         }
-        let mut cancelled = false;
+        let mut shield = None;
         // Acquire pairs with the Release in `Call::run`.
         while !call.done.load(Ordering::Acquire) {
             // The call is on this stack: a cancelled fiber waits for it all the same.
             if waiter::wait("offload", None) == waiter::Woken::Cancelled {
-                cancelled = true;
-                self.wait_out(&call.done);
+                shield.get_or_insert_with(Shield::raise);
             }
         }
+        let cancelled = shield.take().is_some();
         let result = call.result.lock(Option::take).expect("a call that is done has a result");
         match result {
             Ok(_) if cancelled => crate::fiber::cancel::unwind(),
             Ok(value) => value,
             Err(payload) => resume_unwind(payload),
-        }
-    }
-
-    /// A cancelled fiber's waits return at once; it gives way until its call has ended.
-    #[cold]
-    fn wait_out(&self, done: &AtomicBool) {
-        while !done.load(Ordering::Acquire) {
-            crate::fiber::park::yield_uncancelled();
         }
     }
 
