@@ -95,15 +95,23 @@ struct Load {
 
 impl Load {
     fn connect(address: SocketAddr, arguments: &Arguments) -> io::Result<Self> {
+        /// Fewer than wait for `accept` in any server's queue: what finds it full tries again only after a second.
+        const AHEAD: u64 = 64;
         let poll = Poll::new()?;
+        let message: Vec<u8> = (0..arguments.number("bytes", 64)).map(|at| at as u8).collect();
         let mut connections = Vec::new();
         for number in 0..arguments.number("connections", 1) {
-            let stream = connect(address, number)?;
+            let mut stream = connect(address, number, arguments.number("group", 0))?;
+            if number % AHEAD == AHEAD - 1 {
+                // A server that answers this one has accepted those before it.
+                stream.write_all(&message)?;
+                stream.read_exact(&mut vec![0; message.len()])?;
+            }
+            stream.set_nonblocking(true)?;
             let token = Token(connections.len());
             poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), token, Interest::READABLE)?;
             connections.push(Connection { stream, sent: Instant::now(), back: 0 });
         }
-        let message = (0..arguments.number("bytes", 64)).map(|at| at as u8).collect();
         Ok(Load { poll, connections, message, latencies: Latencies::new() })
     }
 
@@ -180,16 +188,16 @@ impl Connection {
     }
 }
 
-/// A connection from one of several loopback addresses: one address has ports for 28,000.
-fn connect(address: SocketAddr, number: u64) -> io::Result<TcpStream> {
+/// A connection from one of several loopback addresses, because one has ports for 28,000 only. Programs that hold many at once
+/// are told apart by their `group`, so that no two of them look for ports at the same address.
+fn connect(address: SocketAddr, number: u64, group: u64) -> io::Result<TcpStream> {
     const PER_SOURCE: u64 = 10_000;
-    let source = Ipv4Addr::new(127, 0, 1, 1 + (number / PER_SOURCE) as u8);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if number >= PER_SOURCE {
+    if group > 0 || number >= PER_SOURCE {
+        let source = Ipv4Addr::new(127, 0, 1 + group as u8, 1 + (number / PER_SOURCE) as u8);
         socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
     }
     socket.connect(&address.into())?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

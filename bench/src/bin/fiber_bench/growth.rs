@@ -60,14 +60,14 @@ pub(crate) fn workers(session: &Session) -> Table {
             "ns",
         ),
         (
-            "spawn_many_local times=50",
+            "spawn_many_local times=10",
             "spawn_many_local times=2",
             "each",
             "10,000 spawned from a fiber, each",
             "ns",
         ),
         (
-            "may_nested times=20",
+            "may_nested times=5",
             "may_nested times=1",
             "each",
             "100 fibers spawn 100, 4 yields each, each",

@@ -72,6 +72,7 @@ fn hold(
             "hold".to_owned(),
             format!("address={}", server.address),
             format!("connections={share}"),
+            format!("group={}", number + 1),
         ];
         holders.push(Server::start(&holder, None)?);
     }

@@ -176,8 +176,10 @@ fn reading(line: &str) -> Option<Reading> {
     Some(Reading { name: name.to_owned(), value: value.parse().ok()? })
 }
 
-/// The command for these words, bound to these processors. Errors of the contestants are not for the reader of a table.
+/// The command for these words, bound to these processors. What the contestants complain about is not for the reader of a table;
+/// a complaint of the generator is.
 pub(crate) fn command(words: &[String], processors: Option<&str>) -> Command {
+    let generates = words[0].ends_with("echo_load");
     let mut command = match processors {
         Some(processors) => {
             let mut command = Command::new("taskset");
@@ -190,7 +192,11 @@ pub(crate) fn command(words: &[String], processors: Option<&str>) -> Command {
             command
         }
     };
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(if generates {
+        Stdio::inherit()
+    } else {
+        Stdio::null()
+    });
     command
 }
 

@@ -125,7 +125,7 @@ pub(crate) const MAY: &[Case] = &[
         &[metric("each", "may yield_bench: one fiber alone yields", "ns", None)],
     ),
     on_two_workers(
-        ["may_spawn times=300", "may_spawn times=10"],
+        ["may_spawn times=100", "may_spawn times=10"],
         &[metric("each", "may spawn_bench_1: 2 threads spawn 500 each and join", "ns", None)],
     ),
     on_two_workers(
@@ -133,7 +133,7 @@ pub(crate) const MAY: &[Case] = &[
         &[metric("each", "may smoke_bench: 5 threads, 200 fibers each, 1,000 yields", "ns", None)],
     ),
     on_two_workers(
-        ["may_nested times=30", "may_nested times=1"],
+        ["may_nested times=5", "may_nested times=1"],
         &[metric("each", "may smoke_bench_3: 100 fibers spawn 100, 4 yields each", "ns", None)],
     ),
 ];
@@ -141,11 +141,11 @@ pub(crate) const MAY: &[Case] = &[
 /// tokio's own benchmarks of its scheduler.
 pub(crate) const TOKIO: &[Case] = &[
     on_two_workers(
-        ["spawn_many_local times=50", "spawn_many_local times=2"],
+        ["spawn_many_local times=10", "spawn_many_local times=2"],
         &[metric("each", "tokio spawn_many_local: 10,000 from a fiber", "ns", None)],
     ),
     on_two_workers(
-        ["spawn_many_remote times=50", "spawn_many_remote times=2"],
+        ["spawn_many_remote times=20", "spawn_many_remote times=2"],
         &[metric("each", "tokio spawn_many_remote: 10,000 from a thread", "ns", None)],
     ),
     on_two_workers(
@@ -153,11 +153,11 @@ pub(crate) const TOKIO: &[Case] = &[
         &[metric("each", "tokio yield_many: 200 fibers, 1,000 yields", "ns", None)],
     ),
     on_two_workers(
-        ["ping_pong_many times=50", "ping_pong_many times=2"],
+        ["ping_pong_many times=20", "ping_pong_many times=2"],
         &[metric("each", "tokio ping_pong: 1,000 pairs, two messages", "ns", None)],
     ),
     on_two_workers(
-        ["chained_spawn times=200", "chained_spawn times=10"],
+        ["chained_spawn times=100", "chained_spawn times=10"],
         &[metric("each", "tokio chained_spawn: each of 1,000 spawns the next", "ns", None)],
     ),
 ];
@@ -185,7 +185,7 @@ pub(crate) const TIMERS: &[Case] = &[
         &[metric("round_trip", "channel round trip with two deadlines, never reached", "ns", None)],
     ),
     Case {
-        ask: ["timers count=1000000 near_ms=5000", "timers count=100000 near_ms=300"],
+        ask: ["timers count=1000000 near_ms=4000", "timers count=100000 near_ms=300"],
         workers: 1,
         bound: true,
         contestants: &[Moon, Tokio, TokioMulti],
