@@ -15,6 +15,7 @@
 //! - [`collect`]: asking workers; [`unwind`], [`symbols`]: from stacks to functions; [`report`]: what is shown.
 //! - [`signal`]: a dump on SIGUSR1.
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nothing is unwound there"))]
 pub(crate) mod capture;
 mod collect;
 pub(crate) mod interrupt;
@@ -22,6 +23,7 @@ mod registers;
 mod report;
 mod signal;
 pub(crate) mod symbols;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nothing is unwound there"))]
 mod unwind;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
