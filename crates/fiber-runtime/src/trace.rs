@@ -18,8 +18,9 @@
 //!   `spawn(move || span.in_scope(work))`.
 //! - Spans that a thread has open while it drives a worker (`use_caller`, a simulation) are not open in the fibers.
 //! - A span that is still entered when its fiber ends (its guard was leaked) is exited then.
-//! - A fiber that has never entered a span pays nothing; one that has, two comparisons a switch, and two calls of the
-//!   subscriber for each span that is open during the switch.
+//! - A fiber that has never entered a span pays nothing. One that has takes the longer way through every switch (20 to 40 ns
+//!   for two fibers that wake each other, release build on a busy machine), with two calls of the subscriber for each span
+//!   that is open meanwhile.
 //! - What the subscriber does while it handles a span or an event blocks the worker rather than parking the fiber, so its
 //!   locks are not held across a switch. It should write to files, pipes or memory, not to a slow peer.
 //! - Set it as the *global* default. `with_default` and `set_default` choose a subscriber for the thread: a fiber that

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::io::Read;
+
 use common::wait_for;
 use fiber_runtime::{FiberBuilder, Runtime, park, spawn, yield_now};
 
@@ -136,4 +138,27 @@ fn without_the_probe_the_table_is_empty() {
     let runtime = common::runtime(1);
     runtime.block_on(|| spawn(|| uses(10)).join().unwrap());
     assert!(runtime.stack_usage().rows.is_empty());
+}
+
+#[test]
+fn a_fiber_that_reads_from_a_socket_needs_little_stack() {
+    // Unoptimised frames are several times larger; what this guards against is a large array in one of them.
+    const LIMIT: usize = 8 << 10;
+    let runtime = probed(1);
+    runtime.block_on(|| {
+        let listener = fiber_runtime::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = fiber_runtime::net::TcpStream::connect(address).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let reader = FiberBuilder::new().name("reader").spawn(move || {
+            let mut buffer = [0; 64];
+            server.read(&mut buffer).unwrap()
+        });
+        fiber_runtime::yield_now();
+        drop(client);
+        assert_eq!(reader.join().unwrap(), 0);
+    });
+    let table = runtime.stack_usage();
+    let used = table.get("reader").expect("a fiber of this name has ended").used;
+    assert!(used < LIMIT, "{used} bytes of stack for a read");
 }

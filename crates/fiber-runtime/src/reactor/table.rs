@@ -62,13 +62,21 @@ pub(crate) fn entry(fd: RawFd) -> Option<&'static Entry> {
     if let Some(entry) = existing(fd) {
         return Some(entry);
     }
-    let (chunk, _) = split(fd)?;
-    let fresh: Box<[Entry; CHUNK]> = Box::new(std::array::from_fn(|_| Entry(AtomicU64::new(1 << 32))));
+    add_chunk(split(fd)?.0);
+    existing(fd)
+}
+
+/// A function of its own, and made in place: a chunk on the stack would be two more pages of every fiber that waits for a
+/// descriptor.
+#[cold]
+#[inline(never)]
+fn add_chunk(chunk: usize) {
+    let fresh: Box<[Entry]> = (0..CHUNK).map(|_| Entry(AtomicU64::new(1 << 32))).collect();
+    let fresh: Box<[Entry; CHUNK]> = fresh.try_into().ok().expect("a chunk has the length of a chunk");
     let fresh = Box::into_raw(fresh);
     // Release pairs with the Acquire in `existing`.
     if TABLE[chunk].compare_exchange(null_mut(), fresh, Ordering::Release, Ordering::Relaxed).is_err() {
         // SAFETY: another thread was faster; nobody has seen this chunk.
         drop(unsafe { Box::from_raw(fresh) });
     }
-    existing(fd)
 }
