@@ -16,6 +16,8 @@ const INITIAL: usize = 64;
 /// The buffer's length is a power of two; `tail - head` (wrapping) is the number of elements and at most that length.
 pub(crate) struct ReadyQueue {
     buffer: UnsafeCell<Box<[*mut Header]>>,
+    /// The buffer's length less one.
+    mask: Cell<usize>,
     head: Cell<usize>,
     tail: Cell<usize>,
 }
@@ -24,6 +26,7 @@ impl ReadyQueue {
     pub(crate) fn new() -> Self {
         ReadyQueue {
             buffer: UnsafeCell::new(vec![std::ptr::null_mut(); INITIAL].into()),
+            mask: Cell::new(INITIAL - 1),
             head: Cell::new(0),
             tail: Cell::new(0),
         }
@@ -43,36 +46,25 @@ impl ReadyQueue {
     /// Appends a fiber.
     #[inline(always)]
     pub(crate) fn push(&self, fiber: NonNull<Header>) {
-        // SAFETY: the queue is `!Sync` and no reference to the buffer outlives a method: none exists now.
-        let capacity = unsafe { &*self.buffer.get() }.len();
-        if self.len() == capacity {
+        if self.len() > self.mask.get() {
             self.grow();
         }
         let tail = self.tail.get();
-        // SAFETY: as above; the mask keeps the index below the length.
-        unsafe {
-            let buffer = &mut *self.buffer.get();
-            let mask = buffer.len() - 1;
-            *buffer.get_unchecked_mut(tail & mask) = fiber.as_ptr();
-        }
+        // SAFETY: the queue is `!Sync` and no reference to the buffer outlives a method: none exists now. The mask keeps
+        // the index below the length.
+        unsafe { *(&mut *self.buffer.get()).get_unchecked_mut(tail & self.mask.get()) = fiber.as_ptr() };
         self.tail.set(tail.wrapping_add(1));
     }
 
     /// Puts a fiber before all others.
     #[cold]
     pub(crate) fn push_front(&self, fiber: NonNull<Header>) {
-        // SAFETY: as in `push`.
-        let capacity = unsafe { &*self.buffer.get() }.len();
-        if self.len() == capacity {
+        if self.len() > self.mask.get() {
             self.grow();
         }
         let head = self.head.get().wrapping_sub(1);
         // SAFETY: as in `push`.
-        unsafe {
-            let buffer = &mut *self.buffer.get();
-            let mask = buffer.len() - 1;
-            buffer[head & mask] = fiber.as_ptr();
-        }
+        unsafe { (&mut *self.buffer.get())[head & self.mask.get()] = fiber.as_ptr() };
         self.head.set(head);
     }
 
@@ -84,7 +76,7 @@ impl ReadyQueue {
             return None;
         }
         self.head.set(head.wrapping_add(1));
-        NonNull::new(self.at(head))
+        Some(self.at(head))
     }
 
     /// The fiber `ahead` places from the front, if there is one.
@@ -93,40 +85,35 @@ impl ReadyQueue {
         if ahead >= self.len() {
             return None;
         }
-        NonNull::new(self.at(self.head.get().wrapping_add(ahead)))
+        Some(self.at(self.head.get().wrapping_add(ahead)))
     }
 
     /// Takes the fiber `ahead` places from the front and puts the first in its place. For simulations.
     pub(crate) fn swap_remove(&self, ahead: usize) -> Option<NonNull<Header>> {
         let taken = self.peek(ahead)?;
-        let first = self.at(self.head.get());
+        let first = self.at(self.head.get()).as_ptr();
         // SAFETY: as in `push`.
-        unsafe {
-            let buffer = &mut *self.buffer.get();
-            let mask = buffer.len() - 1;
-            buffer[self.head.get().wrapping_add(ahead) & mask] = first;
-        }
+        unsafe { (&mut *self.buffer.get())[self.head.get().wrapping_add(ahead) & self.mask.get()] = first };
         self.head.set(self.head.get().wrapping_add(1));
         Some(taken)
     }
 
+    /// The fiber at a position between head and tail.
     #[inline(always)]
-    fn at(&self, position: usize) -> *mut Header {
-        // SAFETY: as in `push`.
-        unsafe {
-            let buffer = &*self.buffer.get();
-            *buffer.get_unchecked(position & (buffer.len() - 1))
-        }
+    fn at(&self, position: usize) -> NonNull<Header> {
+        // SAFETY: as in `push`; and what is between head and tail was put there by `push` or `push_front`.
+        unsafe { NonNull::new_unchecked(*(&*self.buffer.get()).get_unchecked(position & self.mask.get())) }
     }
 
     #[cold]
     fn grow(&self) {
         let count = self.len();
         let mut larger = Vec::with_capacity(count * 2);
-        larger.extend((0..count).map(|ahead| self.at(self.head.get().wrapping_add(ahead))));
+        larger.extend((0..count).map(|ahead| self.at(self.head.get().wrapping_add(ahead)).as_ptr()));
         larger.resize(count * 2, std::ptr::null_mut());
         // SAFETY: as in `push`.
         unsafe { *self.buffer.get() = larger.into() };
+        self.mask.set(count * 2 - 1);
         self.head.set(0);
         self.tail.set(count);
     }

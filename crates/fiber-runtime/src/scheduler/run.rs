@@ -110,6 +110,7 @@ impl Worker {
     }
 
     /// A fiber that goes on, before any that starts, but for the latter's share.
+    #[cold]
     fn next_or_young(&self) -> Option<NonNull<Header>> {
         let young = || self.young.pop(|patient| self.push_ready(patient));
         if self.budget.get().is_multiple_of(FRESH_SHARE) {
@@ -134,8 +135,11 @@ impl Worker {
         trace(header);
         // SAFETY: the coroutine is this worker's, and nobody else touches the cell: `start` filled it and `end` empties
         // it. While the fiber runs it does not look at its own coroutine.
-        let coroutine =
-            unsafe { (*header.coroutine.get()).as_mut() }.expect("a started fiber has a coroutine");
+        let coroutine = unsafe {
+            let coroutine = (*header.coroutine.get()).as_mut();
+            debug_assert!(coroutine.is_some(), "a started fiber has a coroutine");
+            coroutine.unwrap_unchecked()
+        };
         let result = coroutine.resume(());
         self.current.set(null());
         match result {

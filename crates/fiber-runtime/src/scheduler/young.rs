@@ -82,6 +82,7 @@ impl Young {
     }
 
     /// A started fiber gives way to those that have not started. There is at least one.
+    #[cold]
     pub(super) fn give_way(&self, fiber: NonNull<Header>) {
         debug_assert!(!self.is_empty(), "there is somebody to give way to");
         // SAFETY: as in `push`.

@@ -116,7 +116,8 @@ impl FiberStack {
 unsafe impl corosensei::stack::Stack for FiberStack {
     #[inline]
     fn base(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.top()).expect("a slot lies above address zero")
+        // SAFETY: the top of a slot of `MIN_STACK` bytes or more is not zero.
+        unsafe { NonZeroUsize::new_unchecked(self.top()) }
     }
 
     #[inline]
