@@ -78,6 +78,8 @@ fn two_wakes_before_a_park_are_one() {
     for_each_waker(|waker| {
         wake(waker, current());
         wake(waker, current());
+        // The worker runs dry and reads its mail: both have arrived.
+        fiber_runtime::time::sleep(std::time::Duration::from_millis(1));
         park();
         assert_eq!(park_until(Some(in_millis(5))), Wake::TimedOut);
     });

@@ -50,7 +50,8 @@ use wake::{Post, Signals};
 /// A handle for a fiber: to wake it, to cancel it, to name it. Clones refer to the same fiber.
 ///
 /// `park` and `unpark` work as `std::thread::park` does: an `unpark` leaves a token, a `park` takes it or waits for it,
-/// and two tokens are one.
+/// and two tokens are one. A token from another worker or thread arrives when the fiber's worker next reads its mail, so
+/// one that was left before a `park` may end the next one: look at what you wait for each time.
 pub struct Fiber {
     header: NonNull<Header>,
 }
