@@ -139,6 +139,8 @@ impl Builder {
             }
             // The eventfd exists before anybody can post.
             runtime.shared.ports()[index].eventfd()?;
+            // Its thread will drive it, perhaps a while from now: fibers placed by load may be sent there already.
+            runtime.shared.ports()[index].set_state(crate::scheduler::port::State::Running);
             let shared = runtime.shared.clone();
             let (report, started) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
