@@ -6,22 +6,10 @@
 //!
 //! # What is hooked
 //! In a fiber, an operation is tried without blocking (`MSG_DONTWAIT`; the descriptor itself stays blocking) and the
-//! fiber parks if it would have blocked: the same functions that [`crate::net`] uses. *Outside* a fiber, and on a
-//! descriptor that does not suit (right column), the call is the plain system call.
+//! fiber parks if it would have blocked: the same functions that [`crate::net`] uses. Elsewhere the call is the plain
+//! system call, except where the table says otherwise.
 //!
-//! | Symbol | In a fiber | Plain system call also for |
-//! |---|---|---|
-//! | `recv` `recvfrom` `recvmsg` | parks until there is data; `MSG_WAITALL` is honoured by `recv`, `recvfrom` | `MSG_DONTWAIT`, `MSG_ERRQUEUE` |
-//! | `send` `sendto` `sendmsg` | parks until everything is sent, as a blocking socket does | `MSG_DONTWAIT` |
-//! | `read` `readv` `write` `writev` | on sockets as `recv` and `send`; on pipes and anonymous files (eventfd, timerfd, ...) parks until ready | descriptors 0 to 2, regular files, directories, devices |
-//! | `accept` `accept4` | parks until there is a connection (in threads, too, takes turns with fibers) | |
-//! | `connect` | parks until connected or refused | |
-//! | `poll` | parks until one of the descriptors is ready | a timeout of zero |
-//! | `clock_nanosleep` `nanosleep` `usleep` `sleep` | parks until the time has come | CPU-time clocks, invalid times |
-//! | `sched_yield` | lets the worker's other fibers run | |
-//! | `close` | (also outside a fiber) wakes those who wait for the descriptor with `ECANCELED`, then closes it | |
-//! | `dup2` `dup3` | (also outside a fiber) as `close` for the descriptor that is replaced | |
-//! | `setsockopt` | (also outside a fiber) notes that socket timeouts or kernel TLS are in use, then sets the option | |
+#![doc = include_str!("table.md")]
 //!
 //! Not hooked: `select`, `ppoll`, `epoll_wait`, `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
 //! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`]. `std::sync` and
@@ -92,6 +80,14 @@ pub fn disabled<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// The names of the symbols that are defined, in the order of the table above. None without the feature `hook`.
+pub fn symbols() -> impl Iterator<Item = &'static str> {
+    #[cfg(feature = "hook")]
+    return symbols::TABLE.iter().copied().flatten().map(|symbol| symbol.name);
+    #[cfg(not(feature = "hook"))]
+    std::iter::empty()
+}
+
 /// Whether the caller is in a fiber that has not switched its hooks off.
 #[inline]
 fn is_cooperative() -> bool {
@@ -102,5 +98,24 @@ fn is_cooperative() -> bool {
 /// only if something refers to it.
 pub(crate) fn link() {
     #[cfg(feature = "hook")]
-    std::hint::black_box(symbols::TABLE.addresses());
+    for symbol in symbols::TABLE.iter().copied().flatten() {
+        std::hint::black_box(symbol.address);
+    }
+}
+
+#[cfg(all(test, feature = "hook"))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// The first column of the documented table.
+    fn documented() -> BTreeSet<&'static str> {
+        let rows = include_str!("table.md").lines().skip(2);
+        rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2)).collect()
+    }
+
+    #[test]
+    fn the_documented_table_has_just_the_symbols_that_are_defined() {
+        let defined: BTreeSet<_> = super::symbols().collect();
+        assert_eq!(documented(), defined);
+    }
 }
