@@ -1,13 +1,19 @@
-//! `read`, `write` and their vectored forms of a fiber: sockets, and what else can be waited for but has no flags word
-//! in its calls: pipes, and files without a name (eventfd, timerfd, inotify, ...).
+//! `read`, `write` and their vectored forms of a fiber: on sockets the calls of [`super::socket`], and on what can be
+//! waited for but has no flags word in its calls (pipes, and files without a name: eventfd, timerfd, inotify, ...)
+//! `preadv2` and `pwritev2` with `RWF_NOWAIT`. One system call if the operation is ready.
+//!
+//! What kind of file a descriptor is comes from [`Kind`], which may be wrong about one that was closed past the hooks.
+//! Then a socket's call says `ENOTSOCK` and the kernel is asked; and the calls for streams do what is asked of sockets
+//! and files, too, except that a read of a file may be short where not all of it is in memory.
 
-use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 
-use libc::{c_int, iovec};
+use libc::{c_int, c_void, iovec};
 
+use super::kind::Kind;
 use super::socket;
+use super::vectors::{self, MOST, Window};
 use crate::net::op::{self, Stop};
 use crate::reactor::Interest;
 use crate::sys;
@@ -15,7 +21,7 @@ use crate::sys;
 /// The kernel takes no more buffers than this in one call (`UIO_MAXIOV`); it refuses more, and so shall it.
 const MAX_BUFFERS: usize = 1024;
 
-/// A pipe with any room has room for this much (`PIPE_BUF`).
+/// A pipe with any room has room for this much (`PIPE_BUF`), and takes it in one piece.
 const PIPE_ROOM: usize = 4096;
 
 /// Standard input, output and error stay plain: `println!` holds a lock that knows its owner by thread, and a fiber that
@@ -24,23 +30,219 @@ pub(super) fn is_candidate(fd: RawFd) -> bool {
     fd > 2
 }
 
+/// As [`is_candidate`], for as many buffers as the kernel takes.
 pub(super) fn is_suitable_count(fd: RawFd, count: usize) -> bool {
     is_candidate(fd) && (1..=MAX_BUFFERS).contains(&count)
 }
 
+/// As [`is_candidate`], for a length that the kernel takes. No bytes are never waited for, but may be a datagram.
+pub(super) fn is_suitable_length(fd: RawFd, length: usize) -> bool {
+    is_candidate(fd) && isize::try_from(length).is_ok()
+}
+
 /// # Safety
-/// As for libc's `readv`.
-pub(super) unsafe fn read(fd: RawFd, (vectors, count): (*const iovec, usize)) -> Result<usize, Stop> {
-    let mut message = op::plain_message(vectors.cast_mut(), count);
-    // SAFETY: the caller's promise.
-    match unsafe { socket::recvmsg(fd, &raw mut message, 0) } {
-        Err(Stop::Errno(libc::ENOTSOCK)) => {}
-        outcome => return outcome,
+/// As for libc's `read`.
+pub(super) unsafe fn read(fd: RawFd, (buffer, length): (*mut c_void, usize)) -> Result<usize, Stop> {
+    let mut kind = Kind::of(fd)?;
+    if kind == Kind::Socket {
+        // SAFETY: the caller's promise.
+        match unsafe { socket::recvfrom(fd, (buffer, length), 0, (ptr::null_mut(), ptr::null_mut())) } {
+            Err(Stop::Errno(libc::ENOTSOCK)) => kind = Kind::ask(fd)?,
+            outcome => return outcome,
+        }
     }
     // SAFETY: the caller's promise.
-    let plain = || unsafe { sys::readv_raw(fd, vectors, count as c_int) };
-    // SAFETY: the caller's promise. The offset -1 is "where it stands", in both of its halves.
-    let without_waiting = || unsafe {
+    let plain = || unsafe { sys::read_raw(fd, buffer, length) };
+    if kind == Kind::Plain {
+        return op::check(plain());
+    }
+    let vector = iovec { iov_base: buffer, iov_len: length };
+    let knows = !matches!(kind, Kind::Stream { coarse_read: true, .. });
+    // SAFETY: the caller's promise, written down as one vector.
+    read_stream(fd, knows, || unsafe { read_now(fd, (&raw const vector, 1)) }, plain)
+}
+
+/// # Safety
+/// As for libc's `readv`.
+pub(super) unsafe fn readv(fd: RawFd, buffers: (*const iovec, usize)) -> Result<usize, Stop> {
+    // SAFETY: the caller's promise.
+    let plain = || unsafe { sys::readv_raw(fd, buffers.0, buffers.1 as c_int) };
+    // SAFETY: the caller's promise.
+    let now = || unsafe { read_now(fd, buffers) };
+    match Kind::of(fd)? {
+        Kind::Plain => op::check(plain()),
+        // SAFETY: the caller's promise.
+        Kind::Socket => match unsafe { socket::readv(fd, buffers, now) } {
+            // A kernel whose sockets do not know `RWF_NOWAIT` (before 6.5).
+            Err(Stop::Errno(libc::EOPNOTSUPP)) => {
+                // SAFETY: the caller's promise; the kernel has looked at them.
+                if vectors::total(unsafe { vectors::buffers(buffers) }) == 0 {
+                    // Which a message would wait for.
+                    return Ok(0);
+                }
+                let mut message = op::plain_message(buffers.0.cast_mut(), buffers.1);
+                // SAFETY: the caller's promise.
+                unsafe { socket::recvmsg(fd, &raw mut message, 0) }
+            }
+            outcome => outcome,
+        },
+        // Tried even if it is known not to know: it is the kernel that has to look at the vectors first.
+        Kind::Stream { .. } => read_stream(fd, true, now, plain),
+    }
+}
+
+/// # Safety
+/// As for libc's `write`.
+pub(super) unsafe fn write(fd: RawFd, (buffer, length): (*const c_void, usize)) -> Result<usize, Stop> {
+    let mut kind = Kind::of(fd)?;
+    if kind == Kind::Socket {
+        // SAFETY: the caller's promise.
+        match unsafe { socket::sendto(fd, (buffer, length), 0, (ptr::null(), 0)) } {
+            Err(Stop::Errno(libc::ENOTSOCK)) => kind = Kind::ask(fd)?,
+            outcome => return outcome,
+        }
+    }
+    // A stream does not wait for room for nothing, and not all of them take it for a success.
+    if kind == Kind::Plain || length == 0 {
+        // SAFETY: the caller's promise.
+        return op::check(unsafe { sys::write_raw(fd, buffer, length) });
+    }
+    let vector = iovec { iov_base: buffer.cast_mut(), iov_len: length };
+    let knows = !matches!(kind, Kind::Stream { coarse_write: true, .. });
+    // SAFETY: the caller's promise, written down as one vector.
+    unsafe { write_stream(fd, knows, (&raw const vector, 1)) }
+}
+
+/// # Safety
+/// As for libc's `writev`.
+pub(super) unsafe fn writev(fd: RawFd, buffers: (*const iovec, usize)) -> Result<usize, Stop> {
+    let mut kind = Kind::of(fd)?;
+    if kind == Kind::Socket {
+        let message = op::plain_message(buffers.0.cast_mut(), buffers.1);
+        // SAFETY: the caller's promise.
+        match unsafe { socket::sendmsg(fd, &raw const message, 0) } {
+            Err(Stop::Errno(libc::ENOTSOCK)) => kind = Kind::ask(fd)?,
+            outcome => return outcome,
+        }
+    }
+    if kind == Kind::Plain {
+        // SAFETY: the caller's promise.
+        return op::check(unsafe { sys::writev_raw(fd, buffers.0, buffers.1 as c_int) });
+    }
+    // SAFETY: the caller's promise. As in `readv`, the kernel looks at the vectors first.
+    unsafe { write_stream(fd, true, buffers) }
+}
+
+/// Reads by `now`, or by `plain` where the file does not know how to read without waiting.
+fn read_stream(
+    fd: RawFd,
+    knows: bool,
+    now: impl Fn() -> isize,
+    plain: impl Fn() -> isize,
+) -> Result<usize, Stop> {
+    if knows {
+        match op::drive(fd, Interest::Read, patience(fd), now) {
+            Err(Stop::Errno(libc::EOPNOTSUPP)) => Kind::found_coarse(fd, Interest::Read),
+            Err(Stop::Errno(libc::EPERM)) => return op::check(plain()),
+            outcome => return outcome,
+        }
+    }
+    when_ready(fd, Interest::Read, plain)
+}
+
+/// Writes until everything is written, as a blocking pipe does. What it has room for goes in one call, so that what a
+/// pipe takes in one piece (up to `PIPE_BUF` bytes) stays in one piece.
+///
+/// # Safety
+/// As for libc's `writev`. If the file does not `know` how to write without waiting, the vectors can be read.
+unsafe fn write_stream(fd: RawFd, mut knows: bool, whole: (*const iovec, usize)) -> Result<usize, Stop> {
+    let mut written = 0;
+    loop {
+        let rest;
+        let part = if written == 0 {
+            whole
+        } else {
+            // SAFETY: the caller's promise; the kernel has accepted the buffers.
+            rest = Window::after(written, unsafe { vectors::buffers(whole) }, MOST - written);
+            rest.as_raw()
+        };
+        let (asked, outcome) = if knows {
+            // SAFETY: the caller's promise, for the part that is not written yet.
+            (0, op::drive(fd, Interest::Write, patience(fd), || unsafe { write_now(fd, part) }))
+        } else {
+            // SAFETY: the caller's promise, or the kernel has accepted them when it was asked before.
+            unsafe { write_piece(fd, part) }
+        };
+        match outcome {
+            Err(Stop::Errno(libc::EOPNOTSUPP)) if knows => {
+                Kind::found_coarse(fd, Interest::Write);
+                knows = false;
+                continue;
+            }
+            // Less than there was room for is all that this file takes.
+            Ok(count) if count == 0 || count < asked => return Ok(written + count),
+            Ok(count) => written += count,
+            Err(_) if written > 0 => return Ok(written),
+            Err(stop) => return Err(stop),
+        }
+        // SAFETY: the kernel has accepted the buffers.
+        if written >= vectors::total(unsafe { vectors::buffers(whole) }) {
+            return Ok(written);
+        }
+    }
+}
+
+/// Writes as much as a pipe that is ready has room for, plainly. Returns how much that is, and what became of it.
+///
+/// # Safety
+/// As for libc's `writev`, and the vectors can be read.
+unsafe fn write_piece(fd: RawFd, part: (*const iovec, usize)) -> (usize, Result<usize, Stop>) {
+    // SAFETY: the caller's promise.
+    let buffers = unsafe { vectors::buffers(part) };
+    let piece = Window::after(0, buffers, PIPE_ROOM);
+    let (vectors, count) = if vectors::total(buffers) <= PIPE_ROOM { part } else { piece.as_raw() };
+    // SAFETY: the caller's promise, or the window has written them.
+    let asked = vectors::total(unsafe { vectors::buffers((vectors, count)) });
+    let plain = || {
+        // SAFETY: the caller's promise, for a part of the buffers.
+        unsafe { sys::writev_raw(fd, vectors, count as c_int) }
+    };
+    (asked, when_ready(fd, Interest::Write, plain))
+}
+
+/// Makes a `plain` call once the file says that it is ready. Two fibers or threads that read one such file may both hear
+/// so, and the second block: which is why this is for files that know no other way.
+fn when_ready(fd: RawFd, interest: Interest, plain: impl Fn() -> isize) -> Result<usize, Stop> {
+    let events = match interest {
+        Interest::Read => libc::POLLIN,
+        Interest::Write => libc::POLLOUT,
+    };
+    let outcome = op::drive(fd, interest, patience(fd), || match op::is_ready(fd, events) {
+        Ok(false) => -(libc::EAGAIN as isize),
+        Ok(true) | Err(_) => plain(),
+    });
+    match outcome {
+        // The reactor does not take it: epoll knows nothing of this kind of file.
+        Err(Stop::Errno(libc::EPERM)) => op::check(plain()),
+        outcome => outcome,
+    }
+}
+
+/// For ever, unless the user set `O_NONBLOCK`.
+fn patience(fd: RawFd) -> impl op::Patience {
+    move || match socket::is_nonblocking(fd)? {
+        true => Err(Stop::Errno(libc::EAGAIN)),
+        false => Ok(None),
+    }
+}
+
+/// `preadv2` without waiting. The offset -1 is "where it stands", in both of its halves.
+///
+/// # Safety
+/// As for libc's `readv`.
+unsafe fn read_now(fd: RawFd, (vectors, count): (*const iovec, usize)) -> isize {
+    // SAFETY: the caller's promise.
+    unsafe {
         sys::syscall6(
             libc::SYS_preadv2,
             fd as usize,
@@ -50,105 +252,24 @@ pub(super) unsafe fn read(fd: RawFd, (vectors, count): (*const iovec, usize)) ->
             usize::MAX,
             libc::RWF_NOWAIT as usize,
         )
-    };
-    without_blocking(fd, Interest::Read, without_waiting, plain)
+    }
 }
 
+/// As [`read_now`], for writing.
+///
 /// # Safety
 /// As for libc's `writev`.
-pub(super) unsafe fn write(fd: RawFd, (vectors, count): (*const iovec, usize)) -> Result<usize, Stop> {
-    let message = op::plain_message(vectors.cast_mut(), count);
+unsafe fn write_now(fd: RawFd, (vectors, count): (*const iovec, usize)) -> isize {
     // SAFETY: the caller's promise.
-    match unsafe { socket::sendmsg(fd, &raw const message, 0) } {
-        Err(Stop::Errno(libc::ENOTSOCK)) => {}
-        outcome => return outcome,
-    }
-    if !can_be_waited_for(fd)? {
-        // SAFETY: the caller's promise.
-        return op::check(unsafe { sys::writev_raw(fd, vectors, count as c_int) });
-    }
-    // SAFETY: the caller's promise: the vectors can be read.
-    let vectors = unsafe { std::slice::from_raw_parts(vectors, count) };
-    // One vector after the other, each until it is written: a blocking pipe takes everything.
-    let mut written = 0;
-    for vector in vectors {
-        let mut done = 0;
-        while done < vector.iov_len {
-            let rest =
-                iovec { iov_base: vector.iov_base.wrapping_byte_add(done), iov_len: vector.iov_len - done };
-            // SAFETY: the caller's promise, for the part that is not written yet.
-            match unsafe { write_part(fd, rest) } {
-                Ok(0) => return Ok(written),
-                Ok(count) => (done, written) = (done + count, written + count),
-                Err(_) if written > 0 => return Ok(written),
-                Err(stop) => return Err(stop),
-            }
-        }
-    }
-    Ok(written)
-}
-
-/// # Safety
-/// The part can be read.
-unsafe fn write_part(fd: RawFd, part: iovec) -> Result<usize, Stop> {
-    // SAFETY: the caller's promise. The offset -1 is "where it stands", in both of its halves.
-    let without_waiting = || unsafe {
+    unsafe {
         sys::syscall6(
             libc::SYS_pwritev2,
             fd as usize,
-            &raw const part as usize,
-            1,
+            vectors as usize,
+            count,
             usize::MAX,
             usize::MAX,
             libc::RWF_NOWAIT as usize,
         )
-    };
-    // SAFETY: the caller's promise.
-    let plain = || unsafe { sys::write_raw(fd, part.iov_base, part.iov_len.min(PIPE_ROOM)) };
-    without_blocking(fd, Interest::Write, without_waiting, plain)
-}
-
-/// Tries `without_waiting`. A file that does not know how (`EOPNOTSUPP`) is asked whether it is ready, then called
-/// plainly: two readers of one such file may then find it empty and block, which is why the other way comes first.
-fn without_blocking(
-    fd: RawFd,
-    interest: Interest,
-    without_waiting: impl Fn() -> isize,
-    plain: impl Fn() -> isize,
-) -> Result<usize, Stop> {
-    if matches!(interest, Interest::Read) && !can_be_waited_for(fd)? {
-        return op::check(plain());
     }
-    let events = match interest {
-        Interest::Read => libc::POLLIN,
-        Interest::Write => libc::POLLOUT,
-    };
-    let patience = || match socket::is_nonblocking(fd)? {
-        true => Err(Stop::Errno(libc::EAGAIN)),
-        false => Ok(None),
-    };
-    let outcome = op::drive(fd, interest, patience, || match without_waiting() {
-        unknown if unknown == -(libc::EOPNOTSUPP as isize) => match op::is_ready(fd, events) {
-            Ok(false) => -(libc::EAGAIN as isize),
-            Ok(true) | Err(_) => plain(),
-        },
-        result => result,
-    });
-    match outcome {
-        // The reactor does not take it: epoll knows nothing of this kind of file.
-        Err(Stop::Errno(libc::EPERM)) => op::check(plain()),
-        outcome => outcome,
-    }
-}
-
-/// Pipes, and files without a name or type; not regular files, directories and devices.
-fn can_be_waited_for(fd: RawFd) -> Result<bool, Stop> {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the kernel fills in a stat, whose layout libc's is.
-    op::check(unsafe {
-        sys::syscall6(libc::SYS_fstat, fd as usize, ptr::from_mut(&mut status) as usize, 0, 0, 0, 0)
-    })?;
-    // SAFETY: the call succeeded, so the status is filled in.
-    let kind = unsafe { status.assume_init() }.st_mode & libc::S_IFMT;
-    Ok(kind == libc::S_IFIFO || kind == 0)
 }

@@ -41,6 +41,8 @@ mod self_test;
 #[cfg(feature = "hook")]
 mod anonymous;
 #[cfg(feature = "hook")]
+mod kind;
+#[cfg(feature = "hook")]
 mod outcome;
 #[cfg(feature = "hook")]
 mod poll;
@@ -50,6 +52,8 @@ mod sleep;
 mod socket;
 #[cfg(feature = "hook")]
 mod symbols;
+#[cfg(feature = "hook")]
+mod vectors;
 
 pub use self_test::{HookError, self_test};
 

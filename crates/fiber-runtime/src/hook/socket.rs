@@ -1,13 +1,13 @@
 //! Socket calls of a fiber, with the manners of a blocking socket: how long they wait is the socket's own business
 //! (`O_NONBLOCK`, `SO_RCVTIMEO`, `SO_SNDTIMEO`), and a send that has begun goes on until everything is sent.
 
-use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t, timeval};
 
+use super::vectors::{self, MOST, Window};
 use crate::net::op::{self, Stop};
 use crate::sync::Spin;
 use crate::{sys, time};
@@ -15,9 +15,6 @@ use crate::{sys, time};
 /// Whether any socket of the process was ever given a timeout. While none was, no wait has to ask the kernel for it.
 /// The kernel's own record is used rather than one of ours, because clones and accepted sockets inherit theirs.
 static TIMEOUTS_IN_USE: AtomicBool = AtomicBool::new(false);
-
-/// Buffers that a continued `sendmsg` passes at a time.
-const WINDOW: usize = 64;
 
 pub(super) fn timeouts_are_in_use() {
     // Relaxed: whoever sets a timeout on one thread and relies on it on another has ordered the two already.
@@ -96,6 +93,8 @@ pub(super) unsafe fn recvfrom(
         // SAFETY: the caller's promise.
         return op::check(unsafe { sys::recvfrom_raw(fd, buffer, length, flags, address.0, address.1) });
     }
+    // The kernel's own limit, lest the loop go beyond it.
+    let length = length.min(MOST);
     let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
     let wait_for_all = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0 && is_stream(fd);
     let mut received = 0;
@@ -123,6 +122,21 @@ pub(super) unsafe fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> R
     unsafe { op::recvmsg(fd, message, flags, || deadline.get()) }
 }
 
+/// `readv` by way of `now`, which reads without waiting.
+///
+/// # Safety
+/// As for libc's `readv`.
+pub(super) unsafe fn readv(
+    fd: RawFd,
+    buffers: (*const iovec, usize),
+    now: impl FnMut() -> isize,
+) -> Result<usize, Stop> {
+    let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
+    // SAFETY: asked after the kernel has accepted them.
+    let room = || vectors::total(unsafe { vectors::buffers(buffers) });
+    op::receive(fd, 0, room, || deadline.get(), now)
+}
+
 /// # Safety
 /// As for libc's `sendto`.
 pub(super) unsafe fn sendto(
@@ -135,6 +149,7 @@ pub(super) unsafe fn sendto(
         // SAFETY: the caller's promise.
         return op::check(unsafe { sys::sendto_raw(fd, buffer, length, flags, address.0, address.1) });
     }
+    let length = length.min(MOST);
     let mut deadline = CallDeadline::new(fd, libc::SO_SNDTIMEO);
     let mut sent = 0;
     loop {
@@ -160,12 +175,8 @@ pub(super) unsafe fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) ->
     let mut deadline = CallDeadline::new(fd, libc::SO_SNDTIMEO);
     // SAFETY: the caller's promise.
     let first = unsafe { op::sendmsg(fd, message, flags, || deadline.get()) }?;
-    // SAFETY: the kernel accepted the message, so its buffers can be read.
-    let buffers = match unsafe { ((*message).msg_iov, (*message).msg_iovlen) } {
-        (_, 0) => &[],
-        // SAFETY: as above; the caller leaves them alone during the call.
-        (buffers, count) => unsafe { std::slice::from_raw_parts(buffers, count) },
-    };
+    // SAFETY: the kernel accepted the message, so its buffers can be read; the caller leaves them alone during the call.
+    let buffers = unsafe { vectors::buffers(((*message).msg_iov, (*message).msg_iovlen)) };
     // SAFETY: the caller's promise.
     Ok(unsafe { send_rest(fd, buffers, first, flags, &mut deadline) })
 }
@@ -183,25 +194,13 @@ unsafe fn send_rest(
     deadline: &mut CallDeadline,
 ) -> usize {
     loop {
-        let mut window = [MaybeUninit::<iovec>::uninit(); WINDOW];
-        let (mut used, mut skip) = (0, sent);
-        for buffer in buffers {
-            if skip >= buffer.iov_len {
-                skip -= buffer.iov_len;
-            } else if used < WINDOW {
-                let rest = iovec {
-                    iov_base: buffer.iov_base.wrapping_byte_add(skip),
-                    iov_len: buffer.iov_len - skip,
-                };
-                window[used].write(rest);
-                (used, skip) = (used + 1, 0);
-            }
-        }
-        if used == 0 {
+        let window = Window::after(sent, buffers, MOST.saturating_sub(sent));
+        if window.is_empty() {
             return sent;
         }
-        let message = op::plain_message(window.as_mut_ptr().cast(), used);
-        // SAFETY: the message has `used` initialised vectors, each a part of a buffer of the caller's.
+        let (vectors, count) = window.as_raw();
+        let message = op::plain_message(vectors.cast_mut(), count);
+        // SAFETY: each of the window's vectors is a part of a buffer of the caller's.
         match unsafe { op::sendmsg(fd, &raw const message, flags, || deadline.get()) } {
             Ok(count) if count > 0 => sent += count,
             Ok(_) | Err(_) => return sent,

@@ -48,7 +48,7 @@ pub(crate) fn drive(
 /// As [`drive`] for a receive, which waits first where trying is known to be in vain. `room` is asked after success for
 /// how many bytes there was room.
 #[inline]
-fn drive_receive(
+pub(crate) fn receive(
     fd: RawFd,
     flags: c_int,
     room: impl FnOnce() -> usize,
@@ -195,7 +195,7 @@ pub(crate) unsafe fn recvfrom(
     (address, address_length): (*mut sockaddr, *mut socklen_t),
     patience: impl Patience,
 ) -> Result<usize, Stop> {
-    drive_receive(
+    receive(
         fd,
         flags,
         || length,
@@ -242,7 +242,7 @@ pub(crate) unsafe fn recvmsg(
         buffers.iter().fold(0, |total: usize, buffer| total.saturating_add(buffer.iov_len))
     };
     // SAFETY: the caller's promise.
-    drive_receive(fd, flags, room, patience, || unsafe {
+    receive(fd, flags, room, patience, || unsafe {
         sys::recvmsg_raw(fd, message, flags | libc::MSG_DONTWAIT)
     })
 }

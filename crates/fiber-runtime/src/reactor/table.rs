@@ -2,7 +2,8 @@
 //!
 //! A descriptor number is reused by the kernel as soon as it is closed, but a worker's registration is of the old open
 //! file. `closing` counts the number's generation up; a worker whose registration carries another generation registers
-//! anew. The table also remembers which workers have registered the number, so that only those are told of a close.
+//! anew. The table also remembers which workers have registered the number, so that only those are told of a close; and
+//! a note on what kind of file it is, for those who would have to ask the kernel at each call.
 
 use std::os::fd::RawFd;
 use std::ptr::null_mut;
@@ -11,21 +12,31 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 const CHUNK: usize = 1024;
 const CHUNKS: usize = 4096;
 
-/// One descriptor number: its generation in the upper half, in the lower half the mask bits of the ports that have
-/// registered this generation. One word, so that "who has registered what is now being closed" has one answer.
-pub(crate) struct Entry(AtomicU64);
+/// One descriptor number.
+pub(crate) struct Entry {
+    /// The generation in the upper half, in the lower half the mask bits of the ports that have registered this
+    /// generation. One word, so that "who has registered what is now being closed" has one answer.
+    state: AtomicU64,
+    /// A generation in the upper half, in the lower half what somebody noted of its file. Good for nothing under any
+    /// other generation.
+    note: AtomicU64,
+}
 
 impl Entry {
+    const fn new() -> Self {
+        Entry { state: AtomicU64::new(1 << 32), note: AtomicU64::new(0) }
+    }
+
     /// The current generation, never zero.
     #[inline]
     pub(crate) fn generation(&self) -> u32 {
         // Acquire pairs with the Release in `retire`: who sees the new generation sees the close that caused it.
-        (self.0.load(Ordering::Acquire) >> 32) as u32
+        (self.state.load(Ordering::Acquire) >> 32) as u32
     }
 
     /// A worker is about to register the number: it hears of a close from now on. Returns the generation.
     pub(crate) fn enrol(&self, bit: u32) -> u32 {
-        (self.0.fetch_or(u64::from(bit), Ordering::AcqRel) >> 32) as u32
+        (self.state.fetch_or(u64::from(bit), Ordering::AcqRel) >> 32) as u32
     }
 
     /// The number's current file goes away: returns who has registered it.
@@ -34,9 +45,24 @@ impl Entry {
             let generation = ((word >> 32) as u32).wrapping_add(1).max(1);
             u64::from(generation) << 32
         };
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| Some(next(word)));
+        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| Some(next(word)));
         // The closure always gives a value, so this is `Ok`.
         before.unwrap_or_else(|word| word) as u32
+    }
+
+    /// What was noted of the file of `generation`; 0 is nothing.
+    #[cfg(feature = "hook")]
+    #[inline]
+    pub(crate) fn note(&self, generation: u32) -> u32 {
+        // Relaxed: the note says nothing of any other memory.
+        let note = self.note.load(Ordering::Relaxed);
+        if (note >> 32) as u32 == generation { note as u32 } else { 0 }
+    }
+
+    /// Notes something of the file, seen after the generation was.
+    #[cfg(feature = "hook")]
+    pub(crate) fn set_note(&self, generation: u32, note: u32) {
+        self.note.store(u64::from(generation) << 32 | u64::from(note), Ordering::Relaxed);
     }
 }
 
@@ -71,7 +97,7 @@ pub(crate) fn entry(fd: RawFd) -> Option<&'static Entry> {
 #[cold]
 #[inline(never)]
 fn add_chunk(chunk: usize) {
-    let fresh: Box<[Entry]> = (0..CHUNK).map(|_| Entry(AtomicU64::new(1 << 32))).collect();
+    let fresh: Box<[Entry]> = (0..CHUNK).map(|_| Entry::new()).collect();
     let fresh: Box<[Entry; CHUNK]> = fresh.try_into().ok().expect("a chunk has the length of a chunk");
     let fresh = Box::into_raw(fresh);
     // Release pairs with the Acquire in `existing`.

@@ -20,14 +20,14 @@ pub(super) const SYMBOLS: &[Symbol] = &[
 /// As for libc's `read`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t {
-    if !anonymous::is_candidate(fd) || length == 0 || !in_fiber(Probe::Other) {
+    // Reading nothing waits for nothing.
+    if length == 0 || !anonymous::is_suitable_length(fd, length) || !in_fiber(Probe::Other) {
         // SAFETY: the caller's promise.
         return plain(unsafe { sys::read_raw(fd, buffer, length) });
     }
     let errno = Errno::save();
-    let vector = iovec { iov_base: buffer, iov_len: length };
-    // SAFETY: the caller's promise, written down as one vector.
-    let outcome = unsafe { anonymous::read(fd, (&raw const vector, 1)) };
+    // SAFETY: the caller's promise.
+    let outcome = unsafe { anonymous::read(fd, (buffer, length)) };
     errno.finish(outcome, libc::EAGAIN)
 }
 
@@ -46,7 +46,7 @@ unsafe extern "C" fn readv(fd: c_int, vectors: *const iovec, count: c_int) -> ss
     }
     let errno = Errno::save();
     // SAFETY: the caller's promise.
-    let outcome = unsafe { anonymous::read(fd, (vectors, suitable)) };
+    let outcome = unsafe { anonymous::readv(fd, (vectors, suitable)) };
     errno.finish(outcome, libc::EAGAIN)
 }
 
@@ -54,14 +54,13 @@ unsafe extern "C" fn readv(fd: c_int, vectors: *const iovec, count: c_int) -> ss
 /// As for libc's `write`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn write(fd: c_int, buffer: *const c_void, length: size_t) -> ssize_t {
-    if !anonymous::is_candidate(fd) || length == 0 || !in_fiber(Probe::Other) {
+    if !anonymous::is_suitable_length(fd, length) || !in_fiber(Probe::Other) {
         // SAFETY: the caller's promise.
         return plain(unsafe { sys::write_raw(fd, buffer, length) });
     }
     let errno = Errno::save();
-    let vector = iovec { iov_base: buffer.cast_mut(), iov_len: length };
-    // SAFETY: the caller's promise, written down as one vector.
-    let outcome = unsafe { anonymous::write(fd, (&raw const vector, 1)) };
+    // SAFETY: the caller's promise.
+    let outcome = unsafe { anonymous::write(fd, (buffer, length)) };
     errno.finish(outcome, libc::EAGAIN)
 }
 
@@ -80,6 +79,6 @@ unsafe extern "C" fn writev(fd: c_int, vectors: *const iovec, count: c_int) -> s
     }
     let errno = Errno::save();
     // SAFETY: the caller's promise.
-    let outcome = unsafe { anonymous::write(fd, (vectors, suitable)) };
+    let outcome = unsafe { anonymous::writev(fd, (vectors, suitable)) };
     errno.finish(outcome, libc::EAGAIN)
 }
