@@ -75,7 +75,7 @@ fn a_non_blocking_pipe_takes_what_fits_and_then_nothing() {
     on_fibers(1, || {
         let (mut reader, mut writer) = io::pipe().unwrap();
         fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK);
-        let fitted = writer.write(&[1; 1 << 20]).unwrap();
+        let fitted = writer.write(&vec![1; 1 << 20]).unwrap();
         assert_eq!(fitted as i32, unread(reader.as_raw_fd()));
         assert_eq!(writer.write(&[1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let half = [2; 2500];
@@ -90,7 +90,7 @@ fn a_pipe_without_readers_breaks_a_write_and_keeps_what_was_written() {
     on_fibers(1, || {
         let (reader, mut writer) = io::pipe().unwrap();
         let mut second = writer.try_clone().unwrap();
-        let writing = spawn_local(move || second.write(&[1; 1 << 20]).unwrap());
+        let writing = spawn_local(move || second.write(&vec![1; 1 << 20]).unwrap());
         yield_now();
         drop(reader);
         assert_eq!(writing.join().unwrap(), 1 << 16, "what the pipe held");

@@ -45,7 +45,7 @@ fn receive(fd: RawFd, buffer: &mut [u8], count: &Count) -> Result<usize, Stop> {
         count.waits.set(count.waits.get() + 1);
         Ok(Some(time::now() + Duration::from_secs(5)))
     };
-    receive(
+    super::receive(
         fd,
         0,
         || length,
