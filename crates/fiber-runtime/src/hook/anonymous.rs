@@ -15,7 +15,7 @@ use super::kind::Kind;
 use super::socket;
 use super::vectors::{self, MOST, Window};
 use crate::net::op::{self, Stop};
-use crate::reactor::Interest;
+use crate::reactor::{Interest, manner};
 use crate::sys;
 
 /// The kernel takes no more buffers than this in one call (`UIO_MAXIOV`); it refuses more, and so shall it.
@@ -141,7 +141,7 @@ fn read_stream(
     plain: impl Fn() -> isize,
 ) -> Result<usize, Stop> {
     if knows {
-        match op::drive(fd, Interest::Read, patience(fd), now) {
+        match op::drive(fd, Interest::Read, patience(fd, Interest::Read), now) {
             Err(Stop::Errno(libc::EOPNOTSUPP)) => Kind::found_coarse(fd, Interest::Read),
             Err(Stop::Errno(libc::EPERM)) => return op::check(plain()),
             outcome => return outcome,
@@ -168,7 +168,12 @@ unsafe fn write_stream(fd: RawFd, mut knows: bool, whole: (*const iovec, usize))
         };
         let (asked, outcome) = if knows {
             // SAFETY: the caller's promise, for the part that is not written yet.
-            (0, op::drive(fd, Interest::Write, patience(fd), || unsafe { write_now(fd, part) }))
+            (
+                0,
+                op::drive(fd, Interest::Write, patience(fd, Interest::Write), || unsafe {
+                    write_now(fd, part)
+                }),
+            )
         } else {
             // SAFETY: the caller's promise, or the kernel has accepted them when it was asked before.
             unsafe { write_piece(fd, part) }
@@ -217,7 +222,7 @@ fn when_ready(fd: RawFd, interest: Interest, plain: impl Fn() -> isize) -> Resul
         Interest::Read => libc::POLLIN,
         Interest::Write => libc::POLLOUT,
     };
-    let outcome = op::drive(fd, interest, patience(fd), || match op::is_ready(fd, events) {
+    let outcome = op::drive(fd, interest, patience(fd, interest), || match op::is_ready(fd, events) {
         Ok(false) => -(libc::EAGAIN as isize),
         Ok(true) | Err(_) => plain(),
     });
@@ -229,11 +234,8 @@ fn when_ready(fd: RawFd, interest: Interest, plain: impl Fn() -> isize) -> Resul
 }
 
 /// For ever, unless the user set `O_NONBLOCK`.
-fn patience(fd: RawFd) -> impl op::Patience {
-    move || match socket::is_nonblocking(fd)? {
-        true => Err(Stop::Errno(libc::EAGAIN)),
-        false => Ok(None),
-    }
+fn patience(fd: RawFd, interest: Interest) -> impl op::Patience {
+    move || manner::timeout(fd, interest, || socket::must_block(fd).map(|()| None)).map(|_| None)
 }
 
 /// `preadv2` without waiting. The offset -1 is "where it stands", in both of its halves.

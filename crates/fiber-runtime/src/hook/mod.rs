@@ -19,6 +19,11 @@
 //! - `errno` and return values are the kernel's: `SO_RCVTIMEO` and `SO_SNDTIMEO` expire with `EAGAIN`, a descriptor
 //!   with `O_NONBLOCK` gives `EAGAIN` at once, reads are short when less is there, `clock_nanosleep` returns the error
 //!   number. A call that succeeds leaves `errno` as it was.
+//! - `O_NONBLOCK` and socket timeouts are asked of the kernel when a call first has to wait for a descriptor, and again after
+//!   the process has set either on any descriptor. Whoever sets them past libc (by a raw system call, or in another process
+//!   that shares the open file) after a fiber has waited for that descriptor is not heard until then.
+//! - `connect` of a blocking socket makes its open file `O_NONBLOCK` for the microseconds that the system call takes, because
+//!   it has no flag of its own for that. Another thread that uses the same socket just then may get `EAGAIN`.
 //! - A call on a descriptor that another fiber or thread closes, or of a fiber that is cancelled, fails with
 //!   `ECANCELED`. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
 //! - Past the deadline of a scope ([`crate::with_deadline`]) a call fails as if a time-out of its own had expired:

@@ -9,6 +9,7 @@ use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t, timeval};
 
 use super::vectors::{self, MOST, Window};
 use crate::net::op::{self, Stop};
+use crate::reactor::{Interest, manner};
 use crate::sync::Spin;
 use crate::{sys, time};
 
@@ -36,20 +37,24 @@ impl CallDeadline {
 
     fn get(&mut self) -> Result<Option<Instant>, Stop> {
         let (fd, option) = (self.fd, self.option);
+        let interest = if option == libc::SO_RCVTIMEO { Interest::Read } else { Interest::Write };
         *self.found.get_or_insert_with(|| {
-            if is_nonblocking(fd)? {
-                return Err(Stop::Errno(libc::EAGAIN));
-            }
-            if !TIMEOUTS_IN_USE.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            Ok(timeout(fd, option).and_then(|timeout| time::now().checked_add(timeout)))
+            let timeout = manner::timeout(fd, interest, || {
+                must_block(fd)?;
+                Ok(if TIMEOUTS_IN_USE.load(Ordering::Relaxed) { timeout(fd, option) } else { None })
+            })?;
+            Ok(timeout.and_then(|timeout| time::now().checked_add(timeout)))
         })
     }
 }
 
+/// `EAGAIN` if the user set `O_NONBLOCK`.
+pub(super) fn must_block(fd: RawFd) -> Result<(), Stop> {
+    if is_nonblocking(fd)? { Err(Stop::Errno(libc::EAGAIN)) } else { Ok(()) }
+}
+
 /// Whether the user set `O_NONBLOCK`.
-pub(super) fn is_nonblocking(fd: RawFd) -> Result<bool, Stop> {
+fn is_nonblocking(fd: RawFd) -> Result<bool, Stop> {
     // SAFETY: F_GETFL reads flags and has no argument.
     let flags = op::check(unsafe { sys::fcntl_raw(fd, libc::F_GETFL, 0) })?;
     Ok(flags as c_int & libc::O_NONBLOCK != 0)
@@ -251,22 +256,33 @@ pub(super) unsafe fn accept(
 /// # Safety
 /// As for libc's `connect`.
 pub(super) unsafe fn connect(fd: RawFd, address: (*const sockaddr, socklen_t)) -> Result<usize, Stop> {
-    // SAFETY: F_GETFL reads flags and has no argument.
-    let flags = op::check(unsafe { sys::fcntl_raw(fd, libc::F_GETFL, 0) })?;
-    let set = |flags: usize| {
-        // SAFETY: F_SETFL changes flags of a descriptor that the caller uses.
-        op::check(unsafe { sys::fcntl_raw(fd, libc::F_SETFL, flags) })
-    };
-    if flags as c_int & libc::O_NONBLOCK != 0 {
-        // SAFETY: the caller's promise.
-        return op::check(unsafe { sys::connect_raw(fd, address.0, address.1) });
-    }
-    let mut deadline = CallDeadline::new(fd, libc::SO_SNDTIMEO);
-    // Its answer is "blocking", which has just been seen; then it must not look at the flags that are changed next.
-    let deadline = deadline.get()?;
-    set(flags | libc::O_NONBLOCK as usize)?;
     // SAFETY: the caller's promise.
-    let outcome = unsafe { op::connect(fd, address, || Ok(deadline)) };
-    set(flags)?;
-    outcome.map(|()| 0)
+    let plain = || unsafe { sys::connect_raw(fd, address.0, address.1) };
+    let deadline = match CallDeadline::new(fd, libc::SO_SNDTIMEO).get() {
+        Err(Stop::Errno(libc::EAGAIN)) => return op::check(plain()),
+        deadline => deadline?,
+    };
+    // No flag of the call says "without waiting", so the open file does for as long as the call takes. FIONBIO changes
+    // O_NONBLOCK alone, whatever other flags another thread sets at that moment.
+    let without_waiting = || {
+        if let error @ ..0 = set_nonblocking(fd, true) {
+            return error;
+        }
+        let outcome = plain();
+        set_nonblocking(fd, false);
+        outcome
+    };
+    // TCP is left as a blocking connect leaves it only by a call that collects the outcome: after a failure it can be
+    // connected again, after a success it cannot.
+    let outcome = || match sys::socket_option(fd, libc::SO_PROTOCOL) {
+        Ok(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => op::check(without_waiting()).map(drop),
+        _ => op::take_error(fd),
+    };
+    op::connect(fd, || Ok(deadline), without_waiting, outcome).map(|()| 0)
+}
+
+fn set_nonblocking(fd: RawFd, nonblocking: bool) -> isize {
+    let argument = c_int::from(nonblocking);
+    // SAFETY: FIONBIO reads one int, which lives through the call.
+    unsafe { sys::ioctl_raw(fd, libc::FIONBIO as usize, &raw const argument as usize) }
 }

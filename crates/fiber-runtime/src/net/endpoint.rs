@@ -91,9 +91,9 @@ impl Endpoint {
 
     /// Connects a non-blocking stream socket, which is blocking afterwards.
     pub(crate) fn connect_to(&self, address: &SockAddr, deadline: Option<Instant>) -> io::Result<()> {
-        let raw_address = (address.as_ptr().cast(), address.len());
         // SAFETY: the address lives through the call and its length is its own.
-        native(unsafe { op::connect(self.fd(), raw_address, || Ok(deadline)) })?;
+        let attempt = || unsafe { sys::connect_raw(self.fd(), address.as_ptr().cast(), address.len()) };
+        native(op::connect(self.fd(), || Ok(deadline), attempt, || op::take_error(self.fd())))?;
         self.set_nonblocking(false)
     }
 
@@ -123,8 +123,11 @@ impl Endpoint {
         // SAFETY: FIONBIO reads one int, which lives through the call.
         native(op::check(unsafe {
             sys::ioctl_raw(self.fd(), libc::FIONBIO as usize, &raw const argument as usize)
-        }))
-        .map(drop)
+        }))?;
+        if nonblocking {
+            reactor::manner::changed();
+        }
+        Ok(())
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {

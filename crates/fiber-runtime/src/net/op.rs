@@ -314,14 +314,13 @@ pub(crate) fn accept(
     outcome
 }
 
-/// `connect(2)` on a descriptor that is `O_NONBLOCK`.
-///
-/// # Safety
-/// As for libc's `connect`.
-pub(crate) unsafe fn connect(
+/// Connects by `attempt`, a `connect(2)` that must not block. If it goes on in the background, `outcome` says how it ended:
+/// asked when `poll(2)` says that it has.
+pub(crate) fn connect(
     fd: RawFd,
-    (address, length): (*const sockaddr, socklen_t),
     patience: impl Patience,
+    mut attempt: impl FnMut() -> isize,
+    mut outcome: impl FnMut() -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     /// A Unix socket whose listener's queue is full says "try again", and no event says when.
     const FULL_QUEUE_NAP: Duration = Duration::from_millis(1);
@@ -332,10 +331,10 @@ pub(crate) unsafe fn connect(
     let mut patience = Some(patience);
     let mut deadline = None;
     loop {
-        // SAFETY: the caller's promise.
-        match check(unsafe { sys::connect_raw(fd, address, length) }) {
+        match check(attempt()) {
             Ok(_) => return Ok(()),
-            Err(Stop::Errno(errno @ (libc::EINPROGRESS | libc::EINTR | libc::EAGAIN))) => {
+            // EALREADY: an earlier call began it, and a blocking one waits for its end as well.
+            Err(Stop::Errno(errno @ (libc::EINPROGRESS | libc::EALREADY | libc::EINTR | libc::EAGAIN))) => {
                 if let Some(patience) = patience.take() {
                     deadline = patience()?;
                 }
@@ -350,10 +349,21 @@ pub(crate) unsafe fn connect(
         }
         sleep_until(time::now() + FULL_QUEUE_NAP)?;
     }
-    // Readiness may be reported early, so ask; the outcome is in SO_ERROR.
-    while !is_ready(fd, libc::POLLOUT)? {
-        wait(fd, Interest::Write, deadline)?;
+    loop {
+        // Readiness may be reported early, so ask.
+        while !is_ready(fd, libc::POLLOUT)? {
+            wait(fd, Interest::Write, deadline)?;
+        }
+        match outcome() {
+            // Something else is to be collected from the socket's error queue.
+            Err(Stop::Errno(libc::EALREADY | libc::EINPROGRESS)) => wait(fd, Interest::Write, deadline)?,
+            outcome => return outcome,
+        }
     }
+}
+
+/// The error that a socket holds for whoever asks first (`SO_ERROR`), as a result.
+pub(crate) fn take_error(fd: RawFd) -> Result<(), Stop> {
     match sys::socket_option(fd, libc::SO_ERROR) {
         Ok(0) => Ok(()),
         Ok(errno) => Err(Stop::Errno(errno)),

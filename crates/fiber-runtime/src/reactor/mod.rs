@@ -8,11 +8,17 @@
 //! of "try", "wait" and "edge" does not matter.
 //!
 //! - [`table`]: the process-wide generations by which a closed and reused descriptor number is told from the old one.
-//! - [`poller`]: the worker's own part; [`drained`]: which receives need not be tried.
+//! - [`poller`]: the worker's own part; [`drained`]: which receives need not be tried; [`manner`]: whether and how long
+//!   calls on a descriptor wait.
 //! - [`gathered`]: several descriptors at once.
 
 pub(crate) mod drained;
 pub(crate) mod gathered;
+#[cfg_attr(
+    not(feature = "hook"),
+    allow(dead_code, reason = "hooks only heed O_NONBLOCK and socket timeouts")
+)]
+pub(crate) mod manner;
 pub(crate) mod poller;
 pub(crate) mod table;
 

@@ -11,6 +11,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
 
 use super::drained::Tide;
+use super::manner::Manner;
 use super::{Interest, table};
 use crate::fiber::header::Header;
 use crate::fiber::park;
@@ -56,6 +57,8 @@ struct Direction {
     registered: bool,
     /// An edge came and nobody was waiting.
     ready: bool,
+    /// How blocking calls wait for it.
+    manner: Manner,
     /// All are woken by an edge: the kernel does not say for how many it is enough.
     waiters: Vec<NonNull<IoWaiter>>,
 }
@@ -273,19 +276,9 @@ impl Worker {
         fd: RawFd,
         interest: Interest,
     ) -> io::Result<&'a mut Source> {
-        let Some(entry) = table::entry(fd) else {
+        let Some(source) = self.current_source(sources, fd) else {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         };
-        let at = fd as usize;
-        if sources.len() <= at {
-            sources.resize_with((at + 1).next_power_of_two(), || None);
-        }
-        let source = sources[at].get_or_insert_default();
-        if source.generation != entry.generation() {
-            // The file this worker knew is closed; a message about it may be on its way, and will find nothing to do.
-            self.forget_source(source);
-            source.generation = entry.enrol(self.port().mask_bit());
-        }
         if !source.direction(interest).registered {
             source.direction(interest).registered = true;
             if let Err(error) = register(&poller.poll.borrow(), source, fd) {
@@ -296,12 +289,33 @@ impl Worker {
         Ok(source)
     }
 
+    /// The source for `fd` in its current generation; `None` for numbers beyond the table.
+    fn current_source<'a>(
+        &self,
+        sources: &'a mut Vec<Option<Box<Source>>>,
+        fd: RawFd,
+    ) -> Option<&'a mut Source> {
+        let entry = table::entry(fd)?;
+        let at = fd as usize;
+        if sources.len() <= at {
+            sources.resize_with((at + 1).next_power_of_two(), || None);
+        }
+        let source = sources[at].get_or_insert_default();
+        if source.generation != entry.generation() {
+            // The file this worker knew is closed; a message about it may be on its way, and will find nothing to do.
+            self.forget_source(source);
+            source.generation = entry.enrol(self.port().mask_bit());
+        }
+        Some(source)
+    }
+
     fn forget_source(&self, source: &mut Source) {
         self.finish_waits(&mut source.read, Outcome::Closed);
         self.finish_waits(&mut source.write, Outcome::Closed);
         for direction in [&mut source.read, &mut source.write] {
             direction.registered = false;
             direction.ready = false;
+            direction.manner = Manner::default();
         }
         source.tide = Tide::default();
     }
@@ -317,6 +331,23 @@ impl Worker {
         let source = sources.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
         let generation = table::existing(fd)?.generation();
         (source.read.registered && source.generation == generation).then(|| body(source))
+    }
+
+    /// What is remembered of how blocking calls wait for `fd`.
+    pub(super) fn manner(&self, fd: RawFd, interest: Interest) -> Option<Manner> {
+        let mut sources = self.poller()?.sources.borrow_mut();
+        let source = sources.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
+        let generation = table::existing(fd)?.generation();
+        (source.generation == generation).then(|| source.direction(interest).manner)
+    }
+
+    /// Remembers it until the descriptor is closed, if that has not happened since it was of `generation`.
+    pub(super) fn set_manner(&self, (fd, generation): (RawFd, u32), interest: Interest, manner: Manner) {
+        let Some(poller) = self.poller() else { return };
+        let mut sources = poller.sources.borrow_mut();
+        if let Some(source) = self.current_source(&mut sources, fd).filter(|it| it.generation == generation) {
+            source.direction(interest).manner = manner;
+        }
     }
 
     /// `fd` is being closed: see [`super::closing`]. On the closing worker this comes before the close, elsewhere after.

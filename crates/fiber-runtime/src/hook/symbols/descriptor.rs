@@ -1,6 +1,7 @@
 //! What changes a descriptor: in threads, too, because fibers may be waiting for it.
 
 use std::os::fd::RawFd;
+use std::ptr;
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -8,7 +9,8 @@ use super::Symbol;
 use crate::hook::outcome::plain;
 use crate::hook::self_test::Probe;
 use crate::hook::socket;
-use crate::{reactor, sys};
+use crate::reactor::{self, manner};
+use crate::sys;
 
 /// What is defined here.
 pub(super) const SYMBOLS: &[Symbol] = &[
@@ -16,6 +18,9 @@ pub(super) const SYMBOLS: &[Symbol] = &[
     Symbol::new("dup2", dup2 as *const ()),
     Symbol::new("dup3", dup3 as *const ()),
     Symbol::new("setsockopt", setsockopt as *const ()),
+    Symbol::new("fcntl", fcntl as *const ()),
+    Symbol::new("fcntl64", fcntl64 as *const ()),
+    Symbol::new("ioctl", ioctl as *const ()),
 ];
 
 /// # Safety
@@ -74,5 +79,76 @@ unsafe extern "C" fn setsockopt(
         reactor::drained::layered();
     }
     // SAFETY: the caller's promise.
-    plain(unsafe { sys::setsockopt_raw(fd, level, option, value, length) }) as c_int
+    let outcome = unsafe { sys::setsockopt_raw(fd, level, option, value, length) };
+    if level == libc::SOL_SOCKET && matches!(option, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO) {
+        manner::changed();
+    }
+    plain(outcome) as c_int
+}
+
+/// libc's is variadic. This one is called by the same instructions: on x86-64 and aarch64 Linux a variadic call passes
+/// its integers and pointers in the registers of a call with fixed arguments. Like libc's, it hands the register on,
+/// whether the command has an argument or not.
+///
+/// # Safety
+/// As for libc's `fcntl`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    match command {
+        libc::F_SETFL => {
+            // SAFETY: the caller's promise.
+            let outcome = unsafe { sys::fcntl_raw(fd, command, argument) };
+            if outcome >= 0 && argument as c_int & libc::O_NONBLOCK != 0 {
+                manner::changed();
+            }
+            plain(outcome) as c_int
+        }
+        libc::F_GETOWN => owner(fd),
+        // SAFETY: the caller's promise.
+        _ => plain(unsafe { sys::fcntl_raw(fd, command, argument) }) as c_int,
+    }
+}
+
+/// The same: files are 64 bits long on these machines in any case.
+///
+/// # Safety
+/// As for libc's `fcntl64`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { fcntl(fd, command, argument) }
+}
+
+/// Who gets the signals of a descriptor. The result of the kernel's F_GETOWN is negative both for a process group and for
+/// an error, which is why libc asks in another way, too.
+fn owner(fd: c_int) -> c_int {
+    const F_GETOWN_EX: c_int = 16;
+    const F_OWNER_PGRP: c_int = 2;
+
+    let mut owner: [c_int; 2] = [0; 2];
+    // SAFETY: the kernel writes a kind and a number, for which there is room.
+    match plain(unsafe { sys::fcntl_raw(fd, F_GETOWN_EX, &raw mut owner as usize) }) {
+        0.. if owner[0] == F_OWNER_PGRP => -owner[1],
+        0.. => owner[1],
+        _ => -1,
+    }
+}
+
+/// libc's is variadic: see [`fcntl`].
+///
+/// # Safety
+/// As for libc's `ioctl`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ioctl(fd: c_int, request: libc::c_ulong, argument: usize) -> c_int {
+    // SAFETY: the caller's promise.
+    let outcome = unsafe { sys::ioctl_raw(fd, request as usize, argument) };
+    // The kernel looks at 32 bits of the request.
+    if request as u32 == libc::FIONBIO as u32 && outcome >= 0 {
+        // SAFETY: the kernel has just read this number.
+        let nonblocking = unsafe { *ptr::with_exposed_provenance::<c_int>(argument) };
+        if nonblocking != 0 {
+            manner::changed();
+        }
+    }
+    plain(outcome) as c_int
 }
