@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) blocking_threads: usize,
     pub(crate) blocking_queue: usize,
     pub(crate) blocking_keep_alive: Duration,
+    /// Whether libc calls of its fibers are hooked.
+    pub(crate) hooks: bool,
     /// Whether to measure how deep stacks are used.
     pub(crate) stack_probe: bool,
     /// Whether SIGUSR1 gives a dump.
@@ -73,6 +75,7 @@ impl Default for Config {
             stack_class: stack::class_of(DEFAULT_STACK),
             blocking_threads: DEFAULT_BLOCKING_THREADS,
             blocking_queue: DEFAULT_BLOCKING_QUEUE,
+            hooks: true,
             stack_probe: false,
             dump_on_signal: false,
             hog_limit: DEFAULT_HOG_LIMIT,

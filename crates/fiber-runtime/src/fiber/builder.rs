@@ -36,6 +36,8 @@ pub(crate) struct SpawnOptions {
     /// Who is told of its start and end.
     pub(crate) keepers: Keepers,
     pub(crate) priority: Priority,
+    /// Whether its libc calls are plain system calls, although those of its runtime's fibers are hooked.
+    pub(crate) plain_calls: bool,
 }
 
 /// Who spawns.
@@ -62,7 +64,7 @@ pub(crate) unsafe fn spawn_unchecked<F, T>(
 where
     F: FnOnce() -> T,
 {
-    let SpawnOptions { name, stack_size, mut group, keepers, priority } = options;
+    let SpawnOptions { name, stack_size, mut group, keepers, priority, plain_calls } = options;
     let (shared, id) = match spawner {
         Spawner::Worker(worker) => {
             if group.is_none() {
@@ -76,6 +78,9 @@ where
     let header = Block::allocate(body, id, name, class, group);
     // SAFETY: allocated just now; the second reference is the handle's.
     let handle = unsafe { JoinHandle::from_counted(header) };
+    if plain_calls || !shared.config().hooks {
+        handle.fiber().header().hooks_off.set(1);
+    }
     // SAFETY: the block is alive and of this thread alone.
     if let Some(group) = &unsafe { header.as_ref() }.group {
         group.enter(handle.fiber());
@@ -185,6 +190,13 @@ impl FiberBuilder {
     /// How urgent it is. Default: [`Priority::Normal`].
     pub fn priority(mut self, priority: Priority) -> Self {
         self.options.priority = priority;
+        self
+    }
+
+    /// Whether the libc calls that the fiber makes are hooked ([`hook`](crate::hook)), so that they park it. Default: as the
+    /// runtime's ([`Builder::hooks`](crate::Builder::hooks)). Without, what blocks in them blocks the worker.
+    pub fn hooks(mut self, hooks: bool) -> Self {
+        self.options.plain_calls = !hooks;
         self
     }
 

@@ -39,6 +39,8 @@
 //! - An `accept` that fails for want of descriptors or memory says so after a millisecond, so that a loop that goes on
 //!   accepting does not keep the worker.
 
+use std::cell::Cell;
+
 use crate::scheduler::worker::Worker;
 
 mod self_test;
@@ -60,6 +62,7 @@ mod symbols;
 #[cfg(feature = "hook")]
 mod vectors;
 
+pub(crate) use self_test::check_at_start;
 pub use self_test::{HookError, self_test};
 
 /// Whether blocking libc calls of the caller park its fiber: it is in one, hooks are compiled in, and it is not inside
@@ -69,7 +72,11 @@ pub fn enabled() -> bool {
 }
 
 /// Runs `body` with plain system calls: blocking calls in it block the worker. For code that must not be interrupted
-/// by other fibers of the worker. It concerns the calling fiber only.
+/// by other fibers of the worker. It concerns the calling fiber only; on a plain thread, whose calls are plain anyway,
+/// it keeps `accept` from taking turns with fibers.
+///
+/// For good: [`FiberBuilder::hooks`](crate::FiberBuilder::hooks) for one fiber, [`Builder::hooks`](crate::Builder::hooks) for the
+/// threads and fibers of one runtime.
 pub fn disabled<T>(body: impl FnOnce() -> T) -> T {
     /// Restores the state also when `body` unwinds.
     struct Restore;
@@ -81,12 +88,21 @@ pub fn disabled<T>(body: impl FnOnce() -> T) -> T {
     }
 
     fn count(change: fn(u32, u32) -> u32) {
-        Worker::with_current_fiber(|_, fiber| fiber.hooks_off.set(change(fiber.hooks_off.get(), 1)));
+        let in_fiber =
+            Worker::with_current_fiber(|_, fiber| fiber.hooks_off.set(change(fiber.hooks_off.get(), 1)));
+        if in_fiber.is_none() {
+            THREAD_OFF.set(change(THREAD_OFF.get(), 1));
+        }
     }
 
     count(u32::wrapping_add);
     let _restore = Restore;
     body()
+}
+
+thread_local! {
+    /// Nested calls of [`disabled`] outside a fiber.
+    static THREAD_OFF: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The names of the symbols that are defined, in the order of the table above. None without the feature `hook`.
@@ -101,6 +117,12 @@ pub fn symbols() -> impl Iterator<Item = &'static str> {
 #[inline]
 fn is_cooperative() -> bool {
     Worker::with_current_fiber(|_, fiber| fiber.hooks_off.get() == 0) == Some(true)
+}
+
+/// Whether a plain thread called [`disabled`].
+#[cfg(feature = "hook")]
+fn is_off_for_thread() -> bool {
+    THREAD_OFF.get() != 0
 }
 
 /// Makes the linker take the symbols into every program that makes a runtime: an object file of an archive is taken

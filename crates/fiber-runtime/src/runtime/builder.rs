@@ -73,6 +73,14 @@ impl Builder {
         self
     }
 
+    /// Whether the libc calls of this runtime's fibers are hooked ([`hook`](crate::hook)). Default: yes, if the crate was
+    /// built with its feature `hook`. Without, ordinary blocking code blocks the worker, and only this crate's own types
+    /// park; a fiber cannot switch them on again.
+    pub fn hooks(mut self, hooks: bool) -> Self {
+        self.config.hooks = hooks;
+        self
+    }
+
     /// Whether to measure how deep fibers use their stacks, for [`Handle::stack_usage`](crate::Handle::stack_usage).
     /// Default: no. It makes the end of each fiber cost some microseconds more; see
     /// [`diagnostics`](crate::diagnostics#stack-sizes).
@@ -113,6 +121,9 @@ impl Builder {
         overflow::install();
         crate::panic_hook::install();
         crate::hook::link();
+        if config.hooks {
+            crate::hook::check_at_start();
+        }
         if config.dump_on_signal {
             crate::dump::dump_on_signal(libc::SIGUSR1)?;
         }

@@ -126,7 +126,8 @@ unsafe extern "C" fn accept4(
     address_length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
-    if !in_fiber(Probe::Accept) && !socket::do_fibers_accept() {
+    let plainly = !in_fiber(Probe::Accept) && (!socket::do_fibers_accept() || !may_take_turns());
+    if plainly {
         // SAFETY: the caller's promise.
         return plain(unsafe { sys::accept4_raw(fd, address, address_length, flags) }) as c_int;
     }
@@ -149,4 +150,10 @@ unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, address_length
     let outcome = unsafe { socket::connect(fd, (address, address_length)) };
     // The kernel's answer to a connect that outlasts SO_SNDTIMEO.
     errno.finish(outcome, libc::EINPROGRESS)
+}
+
+/// Whether a caller whose call is not hooked takes turns with fibers all the same: a plain thread does, a fiber that has
+/// switched its hooks off would block its worker in any case.
+fn may_take_turns() -> bool {
+    !crate::in_fiber() && !crate::hook::is_off_for_thread()
 }

@@ -76,7 +76,7 @@ extern "C" fn sleep(seconds: c_uint) -> c_uint {
 
 #[unsafe(no_mangle)]
 extern "C" fn sched_yield() -> c_int {
-    if in_fiber(Probe::Other) {
+    if in_fiber(Probe::Yield) {
         let errno = Errno::save();
         park::yield_uncancelled();
         return errno.finish(Ok(0), 0);
