@@ -5,7 +5,9 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
+#[cfg(feature = "hook")]
+use std::process::{Output, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,6 +30,7 @@ fn is_child(test: &str) -> bool {
 }
 
 #[track_caller]
+#[cfg(feature = "hook")]
 fn assert_success(output: &Output) {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
