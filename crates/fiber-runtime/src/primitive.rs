@@ -11,6 +11,9 @@ pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
+#[cfg(feature = "hook")]
+pub(crate) use std::sync::atomic::AtomicU32;
+
 /// The lock of a static. (A static outlives an iteration of a model, and loom's types do not.)
 pub(crate) use crate::sync::Spin as StaticLock;
 

@@ -130,6 +130,17 @@ pub(crate) fn wait(label: &'static str, deadline: Option<Instant>) -> Woken {
     }
 }
 
+/// As [`wait`], but neither the fiber's cancellation nor the deadline of a scope ends it. In a fiber.
+#[cfg(feature = "hook")]
+#[inline(always)]
+pub(crate) fn wait_uncancelled(label: &'static str, deadline: Option<Instant>) -> Woken {
+    // SAFETY: the references end with this function.
+    match unsafe { Worker::current_fiber() } {
+        Some((worker, fiber)) => park::wait_uncancelled(worker, fiber, Signals::EVENT, label, deadline),
+        None => unreachable!("a thread waits in the kernel"),
+    }
+}
+
 #[cold]
 fn wait_thread(deadline: Option<Instant>) -> Woken {
     let (deadline, is_limit) = limit::bound(deadline);

@@ -71,7 +71,24 @@ pub(crate) fn wait_nanos(
     if fiber.attention.is_needed() {
         return wait_within_limit(worker, fiber, mask, label, deadline);
     }
-    wait_unlimited::<false>(worker, fiber, mask, label, deadline)
+    wait_unlimited::<false, true>(worker, fiber, mask, label, deadline)
+}
+
+/// As [`wait`], for a wait that neither cancellation nor the deadline of a scope ends. Either is noticed by the next wait.
+#[cfg(feature = "hook")]
+#[inline(always)]
+pub(crate) fn wait_uncancelled(
+    worker: &Worker,
+    fiber: &Header,
+    mask: Signals,
+    label: &'static str,
+    deadline: Option<Instant>,
+) -> Woken {
+    let deadline = deadline.map(|deadline| worker.clock().nanos(deadline));
+    if fiber.attention.is_needed() {
+        return wait_unlimited::<true, false>(worker, fiber, mask, label, deadline);
+    }
+    wait_unlimited::<false, false>(worker, fiber, mask, label, deadline)
 }
 
 /// As [`wait_nanos`], for a fiber that is cancelled, in the scope of a deadline, held, or in a span. A passed limit ends
@@ -92,17 +109,18 @@ fn wait_within_limit(
     let limit =
         fiber.extras.get().and_then(|extras| extras.limit()).filter(|_| !held && !std::thread::panicking());
     let Some(limit) = limit.filter(|&limit| deadline.is_none_or(|deadline| limit < deadline)) else {
-        return wait_unlimited::<true>(worker, fiber, mask, label, deadline);
+        return wait_unlimited::<true, true>(worker, fiber, mask, label, deadline);
     };
-    match wait_unlimited::<true>(worker, fiber, mask, label, Some(limit)) {
+    match wait_unlimited::<true, true>(worker, fiber, mask, label, Some(limit)) {
         Woken::TimedOut => Woken::Cancelled,
         woken => woken,
     }
 }
 
 /// The wait itself. `ATTENTIVE`: there is something that the fiber's [`Attention`](super::cancel::Attention) asks for.
+/// `CANCELLABLE`: a cancellation ends it.
 #[inline(always)]
-fn wait_unlimited<const ATTENTIVE: bool>(
+fn wait_unlimited<const ATTENTIVE: bool, const CANCELLABLE: bool>(
     worker: &Worker,
     fiber: &Header,
     mask: Signals,
@@ -111,7 +129,7 @@ fn wait_unlimited<const ATTENTIVE: bool>(
 ) -> Woken {
     // Rule R3: std counts panics per thread, so no other fiber may run while this one unwinds.
     let blocking = (ATTENTIVE && fiber.attention.is_held()) || std::thread::panicking();
-    let wanted = mask.union(Signals::CANCEL);
+    let wanted = if CANCELLABLE { mask.union(Signals::CANCEL) } else { mask };
     let tokens = fiber.tokens.get();
     if tokens.intersects(wanted) {
         fiber.tokens.set(tokens.without(wanted));
@@ -138,7 +156,7 @@ fn wait_unlimited<const ATTENTIVE: bool>(
         }
         worker.disarm(fiber);
     }
-    if fiber.must_end() { Woken::Cancelled } else { Woken::Signal }
+    if CANCELLABLE && fiber.must_end() { Woken::Cancelled } else { Woken::Signal }
 }
 
 /// Lets every other ready fiber of the worker run once.

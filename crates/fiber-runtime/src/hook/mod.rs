@@ -12,8 +12,22 @@
 #![doc = include_str!("table.md")]
 //!
 //! Not hooked: `select`, `ppoll`, `epoll_wait`, `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
-//! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`]. `std::sync` and
-//! `std::thread::park` block the worker as well: use [`crate::sync`].
+//! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`].
+//!
+//! # Locks
+//! `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock`, `LazyLock` and `Barrier` of `std::sync` make a fiber wait and not its
+//! worker. Fibers of any worker and plain threads may share one, and a fiber may hold one across whatever it waits for. Such
+//! a wait is not ended by cancellation nor by the deadline of a scope. [`crate::sync`] has the same and more, in order of
+//! arrival where std has none, at less cost.
+//!
+//! These wait in ways that no second fiber of a thread may join, and block the worker: `std::thread::park`, and so
+//! `std::sync::mpsc`, `std::thread::scope` and `crossbeam-channel`; `parking_lot`. Use [`crate::park`],
+//! [`crate::sync::channel`], [`crate::scope`](fn@crate::scope) and [`crate::sync`]. While a fiber blocks its worker so,
+//! wakes that other fibers of this worker were given stay with them: a thread whose turn depends on one of them waits as
+//! long.
+//!
+//! A global allocator that waits for a lock of `std` does so inside [`no_yield`](crate::no_yield): the runtime, too,
+//! allocates, at moments when a fiber must not be left.
 //!
 //! # What callers may rely on
 //! - `errno` and return values are the kernel's: `SO_RCVTIMEO` and `SO_SNDTIMEO` expire with `EAGAIN`, a descriptor
@@ -29,8 +43,8 @@
 //! - Past the deadline of a scope ([`crate::with_deadline`]) a call fails as if a time-out of its own had expired:
 //!   `EAGAIN` for sockets and pipes, `EINPROGRESS` for `connect`; `poll` reports nothing ready, sleeps end early.
 //! - A hook never unwinds, and blocks the thread instead of switching while its fiber unwinds from a panic.
-//! - A lock of `std::sync` must not be held across a hooked call: another fiber of the worker that wants it would block
-//!   the thread that alone can release it. (A log file is safe, as are descriptors 0 to 2: those writes are plain.)
+//! - A fiber may hold a lock of `std::sync` across a hooked call. Writes to a log file or to descriptors 0
+//!   to 2 are plain.
 //! - There is no non-blocking `accept` for a blocking descriptor, so a connection that a fiber has seen must not be gone
 //!   when it takes it: once a fiber has accepted through its hook, all fibers and threads of the process that do so take
 //!   turns. Two cases are left in which the worker may block until the next connection: a listener that another *process*
@@ -47,6 +61,8 @@ mod self_test;
 
 #[cfg(feature = "hook")]
 mod anonymous;
+#[cfg(feature = "hook")]
+mod futex;
 #[cfg(feature = "hook")]
 mod kind;
 #[cfg(feature = "hook")]

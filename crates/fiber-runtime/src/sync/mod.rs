@@ -1,8 +1,9 @@
 //! Synchronisation for fibers and plain threads alike.
 //!
 //! Every primitive here may be used from a fiber (which parks and lets its worker run others), from a plain thread
-//! (which sleeps) and inside a simulation. None of them rests on `std::sync` or `parking_lot`: those put the whole
-//! worker thread to sleep, and two fibers of one worker that contend would then wait for each other for ever.
+//! (which sleeps) and inside a simulation. None of them rests on `parking_lot`, which puts the whole worker
+//! thread to sleep, so that two fibers of one worker that contend would wait for each other for ever; nor on `std::sync`,
+//! whose locks do the same unless they are [hooked](crate::hook), and know no order of arrival.
 //!
 //! | Type | For | Order | When a waiter leaves | Known from |
 //! |---|---|---|---|---|

@@ -7,6 +7,7 @@
 use super::self_test::Probe;
 
 mod descriptor;
+mod futex;
 mod readiness;
 mod socket;
 mod stream;
@@ -30,8 +31,14 @@ impl Symbol {
 unsafe impl Sync for Symbol {}
 
 /// Every symbol that is defined, by kind.
-pub(super) static TABLE: [&[Symbol]; 5] =
-    [socket::SYMBOLS, stream::SYMBOLS, readiness::SYMBOLS, descriptor::SYMBOLS, time::SYMBOLS];
+pub(super) static TABLE: [&[Symbol]; 6] = [
+    socket::SYMBOLS,
+    stream::SYMBOLS,
+    readiness::SYMBOLS,
+    descriptor::SYMBOLS,
+    time::SYMBOLS,
+    futex::SYMBOLS,
+];
 
 /// Whether the call is a fiber's. If not, a self test that is running learns that the call arrived here.
 #[inline]
