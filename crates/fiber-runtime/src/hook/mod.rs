@@ -11,7 +11,7 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! Not hooked: `select`, `ppoll`, `epoll_wait`, `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
+//! Not hooked: `select`, `ppoll`, `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
 //! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`].
 //!
 //! # Locks
@@ -62,9 +62,13 @@ mod self_test;
 #[cfg(feature = "hook")]
 mod anonymous;
 #[cfg(feature = "hook")]
+mod epoll;
+#[cfg(feature = "hook")]
 mod futex;
 #[cfg(feature = "hook")]
 mod kind;
+#[cfg(feature = "hook")]
+mod mask;
 #[cfg(feature = "hook")]
 mod outcome;
 #[cfg(feature = "hook")]

@@ -28,7 +28,8 @@ pub(super) unsafe fn deadline(clock: clockid_t, flags: c_int, request: *const ti
     time::now().checked_add(from_now).or_else(|| time::now().checked_add(for_ever))
 }
 
-fn duration(time: &timespec) -> Option<Duration> {
+/// `None` if the kernel would not take it for one.
+pub(super) fn duration(time: &timespec) -> Option<Duration> {
     let nanos = u32::try_from(time.tv_nsec).ok().filter(|&nanos| nanos < 1_000_000_000)?;
     Some(Duration::new(u64::try_from(time.tv_sec).ok()?, nanos))
 }

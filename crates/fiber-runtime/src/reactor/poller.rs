@@ -16,6 +16,7 @@ use super::{Interest, table};
 use crate::fiber::header::Header;
 use crate::fiber::park;
 use crate::fiber::wake::Signals;
+use crate::hook;
 use crate::scheduler::worker::Worker;
 use crate::sys;
 use crate::waiter::Woken;
@@ -137,7 +138,8 @@ impl Worker {
         }
         let timeout = (!block).then_some(Duration::ZERO);
         let mut events = poller.events.borrow_mut();
-        match poller.poll.borrow_mut().poll(&mut events, timeout) {
+        // mio's poll arrives in the hook of epoll_wait. Where a fiber blocks its thread it is not the fiber's to wait in.
+        match hook::disabled(|| poller.poll.borrow_mut().poll(&mut events, timeout)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return 0,
             Err(error) => panic!("waiting for events in worker {}: {error}", self.index()),
