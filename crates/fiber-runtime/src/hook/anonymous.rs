@@ -116,18 +116,26 @@ pub(super) unsafe fn write(fd: RawFd, (buffer, length): (*const c_void, usize)) 
 /// # Safety
 /// As for libc's `writev`.
 pub(super) unsafe fn writev(fd: RawFd, buffers: (*const iovec, usize)) -> Result<usize, Stop> {
-    let mut kind = Kind::of(fd)?;
-    if kind == Kind::Socket {
-        let message = op::plain_message(buffers.0.cast_mut(), buffers.1);
+    match Kind::of(fd)? {
         // SAFETY: the caller's promise.
-        match unsafe { socket::sendmsg(fd, &raw const message, 0) } {
-            Err(Stop::Errno(libc::ENOTSOCK)) => kind = Kind::ask(fd)?,
-            outcome => return outcome,
+        Kind::Plain => return op::check(unsafe { sys::writev_raw(fd, buffers.0, buffers.1 as c_int) }),
+        Kind::Socket => {
+            // SAFETY: the caller's promise.
+            match unsafe { socket::writev(fd, buffers, || write_now(fd, buffers)) } {
+                // As in `readv`; and nothing in several buffers is not a datagram, unlike nothing in one.
+                Err(Stop::Errno(libc::EOPNOTSUPP)) => {
+                    // SAFETY: the caller's promise; the kernel has looked at them.
+                    if vectors::total(unsafe { vectors::buffers(buffers) }) == 0 {
+                        return Ok(0);
+                    }
+                    let message = op::plain_message(buffers.0.cast_mut(), buffers.1);
+                    // SAFETY: the caller's promise.
+                    return unsafe { socket::sendmsg(fd, &raw const message, 0) };
+                }
+                outcome => return outcome,
+            }
         }
-    }
-    if kind == Kind::Plain {
-        // SAFETY: the caller's promise.
-        return op::check(unsafe { sys::writev_raw(fd, buffers.0, buffers.1 as c_int) });
+        Kind::Stream { .. } => {}
     }
     // SAFETY: the caller's promise. As in `readv`, the kernel looks at the vectors first.
     unsafe { write_stream(fd, true, buffers) }
@@ -205,14 +213,45 @@ unsafe fn write_piece(fd: RawFd, part: (*const iovec, usize)) -> (usize, Result<
     // SAFETY: the caller's promise.
     let buffers = unsafe { vectors::buffers(part) };
     let piece = Window::after(0, buffers, PIPE_ROOM);
-    let (vectors, count) = if vectors::total(buffers) <= PIPE_ROOM { part } else { piece.as_raw() };
+    // In pieces only where it would block otherwise.
+    let fits = vectors::total(buffers) <= PIPE_ROOM || socket::must_block(fd).is_err();
+    let (vectors, count) = if fits { part } else { piece.as_raw() };
     // SAFETY: the caller's promise, or the window has written them.
     let asked = vectors::total(unsafe { vectors::buffers((vectors, count)) });
     let plain = || {
+        // SAFETY: the caller's promise.
+        if unsafe { is_too_much(fd, buffers) } {
+            return -(libc::EAGAIN as isize);
+        }
         // SAFETY: the caller's promise, for a part of the buffers.
         unsafe { sys::writev_raw(fd, vectors, count as c_int) }
     };
     (asked, when_ready(fd, Interest::Write, plain))
+}
+
+/// Whether the buffers are a number for which a counter (eventfd) has no room. It says that it is ready when it has room
+/// for a one, and then blocks whoever adds more. Only numbers that no program counts up to are looked at so closely:
+/// what a counter has in it is asked of `/proc`.
+///
+/// # Safety
+/// The buffers can be read.
+#[cold]
+unsafe fn is_too_much(fd: RawFd, buffers: &[iovec]) -> bool {
+    const PREFIX: &str = "eventfd-count:";
+
+    let [buffer] = buffers else { return false };
+    if buffer.iov_len != size_of::<u64>() || buffer.iov_base.is_null() {
+        return false;
+    }
+    // SAFETY: the buffer has eight bytes.
+    let number = unsafe { buffer.iov_base.cast::<u64>().read_unaligned() };
+    if number <= u64::from(u32::MAX) || number == u64::MAX {
+        return false;
+    }
+    let state = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let count = state.lines().find_map(|line| line.strip_prefix(PREFIX));
+    let count = count.and_then(|count| u64::from_str_radix(count.trim(), 16).ok());
+    count.is_some_and(|count| u64::MAX - count <= number)
 }
 
 /// Makes a `plain` call once the file says that it is ready. Two fibers or threads that read one such file may both hear

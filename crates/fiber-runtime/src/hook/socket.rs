@@ -101,13 +101,18 @@ pub(super) unsafe fn recvfrom(
     // The kernel's own limit, lest the loop go beyond it.
     let length = length.min(MOST);
     let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
-    let wait_for_all = flags & libc::MSG_WAITALL != 0 && flags & libc::MSG_PEEK == 0 && is_stream(fd);
     let mut received = 0;
     loop {
         let rest = (buffer.wrapping_byte_add(received), length - received);
         // SAFETY: the caller's promise, for the part of the buffer that is not filled yet.
         match unsafe { op::recvfrom(fd, rest, flags, address, || deadline.get()) } {
-            Ok(count) if wait_for_all && count > 0 && received + count < length => received += count,
+            Ok(count) if count > 0 && received + count < length && flags & libc::MSG_WAITALL != 0 => {
+                match goes_on(fd, flags, &mut deadline) {
+                    GoesOn::After => received += count,
+                    GoesOn::Anew => {}
+                    GoesOn::No => return Ok(received + count),
+                }
+            }
             Ok(count) => return Ok(received + count),
             Err(_) if received > 0 => return Ok(received),
             Err(stop) => return Err(stop),
@@ -123,8 +128,61 @@ pub(super) unsafe fn recvmsg(fd: RawFd, message: *mut msghdr, flags: c_int) -> R
         return op::check(unsafe { sys::recvmsg_raw(fd, message, flags) });
     }
     let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
+    // SAFETY: the caller's promise. A message of zeros is valid, too.
+    let asked = unsafe { message.as_ref().map_or_else(|| std::mem::zeroed(), |message| *message) };
     // SAFETY: the caller's promise.
-    unsafe { op::recvmsg(fd, message, flags, || deadline.get()) }
+    let mut received = unsafe { op::recvmsg(fd, message, flags, || deadline.get()) }?;
+    if flags & libc::MSG_WAITALL == 0 || received == 0 {
+        return Ok(received);
+    }
+    // SAFETY: the kernel has accepted the message, so its buffers can be read, and it can be written to.
+    let (buffers, message) = unsafe { (vectors::buffers((asked.msg_iov, asked.msg_iovlen)), &mut *message) };
+    let length = vectors::total(buffers);
+    while received < length && message.msg_controllen == 0 {
+        let part = match goes_on(fd, flags, &mut deadline) {
+            GoesOn::After => Window::after(received, buffers, length - received),
+            GoesOn::Anew => Window::after(0, buffers, length),
+            GoesOn::No => break,
+        };
+        let (vectors, count) = part.as_raw();
+        // Descriptors that come with the rest go where the caller wants them, and end the wait as they do in the kernel.
+        let mut rest = msghdr { msg_iov: vectors.cast_mut(), msg_iovlen: count, ..asked };
+        // SAFETY: parts of the caller's buffers, its buffer for control data, and its buffer for the address.
+        match unsafe { op::recvmsg(fd, &raw mut rest, flags, || deadline.get()) } {
+            Ok(0) | Err(_) => break,
+            Ok(count) if flags & libc::MSG_PEEK != 0 => received = received.max(count),
+            Ok(count) => received += count,
+        }
+        message.msg_controllen = rest.msg_controllen;
+        message.msg_flags |= rest.msg_flags;
+    }
+    Ok(received)
+}
+
+/// How a receive that waits for all goes on when it has some.
+enum GoesOn {
+    /// With what comes after it.
+    After,
+    /// From the front: it only looks.
+    Anew,
+    /// Not: this is all.
+    No,
+}
+
+/// A receive with `MSG_WAITALL` has some bytes, and less than it wants.
+fn goes_on(fd: RawFd, flags: c_int, deadline: &mut CallDeadline) -> GoesOn {
+    if flags & libc::MSG_PEEK == 0 {
+        return if is_stream(fd) { GoesOn::After } else { GoesOn::No };
+    }
+    // Only TCP waits for all in order to look at it.
+    if !sys::socket_option(fd, libc::SO_PROTOCOL).is_ok_and(|protocol| protocol == libc::IPPROTO_TCP) {
+        return GoesOn::No;
+    }
+    // In this order: an end that comes in between is an edge, and ends the wait.
+    match (op::is_ready(fd, libc::POLLRDHUP), deadline.get()) {
+        (Ok(false), Ok(deadline)) if op::wait(fd, Interest::Read, deadline).is_ok() => GoesOn::Anew,
+        _ => GoesOn::No,
+    }
 }
 
 /// `readv` by way of `now`, which reads without waiting.
@@ -140,6 +198,21 @@ pub(super) unsafe fn readv(
     // SAFETY: asked after the kernel has accepted them.
     let room = || vectors::total(unsafe { vectors::buffers(buffers) });
     op::receive(fd, 0, room, || deadline.get(), now)
+}
+
+/// `writev` by way of `now`, which begins to write without waiting.
+///
+/// # Safety
+/// As for libc's `writev`.
+pub(super) unsafe fn writev(
+    fd: RawFd,
+    buffers: (*const iovec, usize),
+    now: impl FnMut() -> isize,
+) -> Result<usize, Stop> {
+    let mut deadline = CallDeadline::new(fd, libc::SO_SNDTIMEO);
+    let first = op::drive(fd, Interest::Write, || deadline.get(), now)?;
+    // SAFETY: the kernel has accepted the buffers; the caller leaves them alone during the call.
+    Ok(unsafe { send_rest(fd, vectors::buffers(buffers), first, 0, &mut deadline) })
 }
 
 /// # Safety

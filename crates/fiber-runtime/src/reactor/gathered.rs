@@ -38,7 +38,13 @@ impl Gathered {
     /// Waits until one of them may be ready.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<(), Stop> {
         match self {
-            Gathered::One(fd, interest) => op::wait(*fd, *interest, deadline),
+            Gathered::One(fd, interest) => match op::wait(*fd, *interest, deadline) {
+                // A regular file: what it is not ready for now, it never will be.
+                Err(Stop::Errno(libc::EPERM)) => {
+                    op::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600)))
+                }
+                waited => waited,
+            },
             Gathered::Several(several) => op::wait(several.0.as_raw_fd(), Interest::Read, deadline),
         }
     }
@@ -109,13 +115,18 @@ impl Several {
             Self(sys::epoll().map_err(|error| Stop::Errno(error.raw_os_error().unwrap_or(libc::EIO)))?);
         for (position, entry) in fds.iter().enumerate().filter(|(_, entry)| entry.fd >= 0) {
             let before = &fds[..position];
-            if before.iter().any(|earlier| earlier.fd == entry.fd) {
+            let added = if before.iter().any(|earlier| earlier.fd == entry.fd) {
                 // Named twice: what it was added with grows.
                 let events =
                     fds.iter().filter(|same| same.fd == entry.fd).fold(0, |all, same| all | same.events);
-                several.control(libc::EPOLL_CTL_MOD, entry.fd, events)?;
+                several.control(libc::EPOLL_CTL_MOD, entry.fd, events)
             } else {
-                several.control(libc::EPOLL_CTL_ADD, entry.fd, entry.events)?;
+                several.control(libc::EPOLL_CTL_ADD, entry.fd, entry.events)
+            };
+            match added {
+                // As in `wait`; one that is named again was not added before.
+                Ok(()) | Err(Stop::Errno(libc::EPERM | libc::ENOENT)) => {}
+                Err(stop) => return Err(stop),
             }
         }
         Ok(several)
