@@ -8,23 +8,26 @@
 
 mod common;
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, c_void};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::on_fibers;
-use fiber_runtime::spawn;
+use fiber_runtime::{FiberBuilder, spawn};
 
 /// The functions of a library, which stays loaded for good.
 #[derive(Clone, Copy)]
 struct Library {
     exchange: extern "C" fn(i32, u32) -> u32,
     nap: extern "C" fn(u32) -> i32,
+    /// Only the library in C has it.
+    deep: Option<extern "C" fn(u32) -> u32>,
 }
 
 fn open(path: &Path) -> Library {
@@ -36,8 +39,16 @@ fn open(path: &Path) -> Library {
     let (exchange, nap) =
         unsafe { (libc::dlsym(library, c"exchange".as_ptr()), libc::dlsym(library, c"nap".as_ptr())) };
     assert!(!exchange.is_null() && !nap.is_null());
-    // SAFETY: both sources define the functions with these signatures.
-    unsafe { Library { exchange: std::mem::transmute(exchange), nap: std::mem::transmute(nap) } }
+    // SAFETY: as above.
+    let deep = unsafe { libc::dlsym(library, c"deep".as_ptr()) };
+    // SAFETY: the sources define the functions with these signatures; null is `None`.
+    unsafe {
+        Library {
+            exchange: std::mem::transmute::<*mut c_void, extern "C" fn(i32, u32) -> u32>(exchange),
+            nap: std::mem::transmute::<*mut c_void, extern "C" fn(u32) -> i32>(nap),
+            deep: std::mem::transmute::<*mut c_void, Option<extern "C" fn(u32) -> u32>>(deep),
+        }
+    }
 }
 
 fn source(name: &str) -> PathBuf {
@@ -53,7 +64,10 @@ fn compile(command: &mut Command, output: &Path) -> PathBuf {
 
 fn c_library(directory: &Path) -> PathBuf {
     let mut cc = Command::new("cc");
-    compile(cc.args(["-shared", "-fPIC", "-O2"]).arg(source("c_library.c")), &directory.join("c_library.so"))
+    compile(
+        cc.args(["-shared", "-fPIC", "-O1", "-fno-stack-clash-protection"]).arg(source("c_library.c")),
+        &directory.join("c_library.so"),
+    )
 }
 
 fn rust_library(directory: &Path) -> PathBuf {
@@ -115,6 +129,38 @@ fn a_rust_library_with_its_own_std_parks_the_fibers_that_call_it() {
     let library = open(&rust_library(directory.path()));
     converse(library);
     nap_together(library);
+}
+
+#[test]
+fn large_frames_of_c_code_end_in_the_guard_of_a_large_stack() {
+    const CHILD: &str = "FIBER_RUNTIME_LINKING_CHILD";
+    let name = "large_frames_of_c_code_end_in_the_guard_of_a_large_stack";
+
+    let directory = tempfile::tempdir().unwrap();
+    let library = open(&c_library(directory.path()));
+    let deep = library.deep.unwrap();
+    let run = move |depth| {
+        on_fibers(1, move || {
+            // Its neighbours' stacks are there, too, and must not be written to.
+            let neighbours: Vec<_> = (0..8)
+                .map(|_| FiberBuilder::new().stack_size(256 << 10).spawn(fiber_runtime::yield_now))
+                .collect();
+            let deep = FiberBuilder::new().name("deep").stack_size(256 << 10).spawn(move || deep(depth));
+            let sum = deep.join().unwrap();
+            neighbours.into_iter().for_each(|neighbour| neighbour.join().unwrap());
+            sum
+        })
+    };
+    if std::env::var_os(CHILD).is_some() {
+        unreachable!("the overflow gave {}", run(20));
+    }
+    assert_eq!(run(3), 1 + 2 + 3, "what fits works");
+    let program = std::env::current_exe().unwrap();
+    let child =
+        Command::new(program).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{said}");
+    assert!(said.contains("fiber 'deep' (#") && said.contains("overflowed its stack of 256 KiB"), "{said}");
 }
 
 /// The example of that name, beside the directory of this test's program.

@@ -7,7 +7,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{CLASSES, FiberStack, GUARD, slot_size};
+use super::{CLASSES, FiberStack, guard_size, slot_size};
 use crate::sync::Spin;
 use crate::sys;
 
@@ -48,7 +48,7 @@ pub(super) fn carve(class: u8) -> io::Result<FiberStack> {
         let _ = unsafe { sys::madvise(start, length, libc::MADV_NOHUGEPAGE) };
         CHUNKS.lock(|chunks| chunks[usize::from(class)] = Chunk { next: start, end: start + length });
     };
-    install_guard(low)?;
+    install_guard(low, guard_size(class))?;
     Ok(FiberStack::new(NonZeroUsize::new(low).expect("mmap does not return zero"), class, low / slot))
 }
 
@@ -81,11 +81,11 @@ pub(super) fn guards_are_markers() -> bool {
     GUARD_KIND.load(Ordering::Relaxed) == GUARD_MARKER
 }
 
-fn install_guard(low: usize) -> io::Result<()> {
+fn install_guard(low: usize, length: usize) -> io::Result<()> {
     // Relaxed: the value is a hint about the kernel; every thread that finds it unknown finds out for itself.
     if GUARD_KIND.load(Ordering::Relaxed) != GUARD_MPROTECT {
-        // SAFETY: the page is the low end of a slot that `carve` holds and nobody has used.
-        match unsafe { sys::madvise(low, GUARD, MADV_GUARD_INSTALL) } {
+        // SAFETY: the range is the low end of a slot that `carve` holds and nobody has used.
+        match unsafe { sys::madvise(low, length, MADV_GUARD_INSTALL) } {
             Ok(()) => {
                 GUARD_KIND.store(GUARD_MARKER, Ordering::Relaxed);
                 return Ok(());
@@ -95,5 +95,5 @@ fn install_guard(low: usize) -> io::Result<()> {
         }
     }
     // SAFETY: as above.
-    unsafe { sys::protect_none(low, GUARD) }
+    unsafe { sys::protect_none(low, length) }
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{CLASSES, FiberStack, GUARD, arena, slot_size};
+use super::{CLASSES, FiberStack, arena, slot_size};
 use crate::primitive::StaticLock;
 use crate::sys;
 
@@ -122,7 +122,7 @@ pub(crate) fn trim() -> bool {
 /// Gives the pages of an unused stack back to the kernel.
 pub(super) fn empty(stack: &FiberStack) {
     let low = stack.guard().end;
-    let length = stack.size() - GUARD;
+    let length = stack.size() - stack.guard().len();
     // SAFETY: the stack is in a cache, so nothing lives on it; it reads as zeroes from now on, which the next fiber
     // on it cannot tell from what it expects: nothing.
     let _ = unsafe { sys::madvise(low, length, libc::MADV_DONTNEED) };

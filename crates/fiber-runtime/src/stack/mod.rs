@@ -1,18 +1,23 @@
 //! Fiber stacks: where they live, how they are guarded, and how they are used again.
 //!
 //! ```text
-//!   slot: one page and a power of two
+//!   slot: an odd number of pages and a power of two
 //!   low                                                          high
-//!   +--------+--------------------------------------------+------+
-//!   | guard  |  <------------------------ stack grows     |colour|
-//!   | 1 page |                                            |      |
-//!   +--------+--------------------------------------------+------+
-//!            ^ limit of what may be touched               ^ base
+//!   +---------+-------------------------------------------+------+
+//!   | guard   |  <----------------------- stack grows     |colour|
+//!   | 1 or 17 |                                           |      |
+//!   +---------+-------------------------------------------+------+
+//!             ^ limit of what may be touched               ^ base
 //! ```
 //!
 //! The guard comes on top of the power of two, so that slots are an odd number of pages apart: at a power of two, the hot
 //! pages of all stacks would share a sixteenth of the sets of the processor's address translation buffers (measured with
 //! 10,000 fibers taking turns).
+//!
+//! rustc touches every page of a large frame in turn, so for Rust one page is enough. C compilers do so only on request, and a
+//! frame that is larger than the guard reaches over it, into the neighbour's stack. What calls C wants a large stack, and
+//! a large stack has a guard of 17 pages, more than C frames commonly have. Small stacks are for millions of fibers, and keep one
+//! page: each page of a guard costs eight bytes of page table.
 //!
 //! Slots are cut from large reserved mappings ([`arena`]); nothing is committed until it is touched. The guard is a
 //! marker in the page table (`MADV_GUARD_INSTALL`, Linux 6.13) that does not split the mapping, so a million guarded
@@ -37,8 +42,12 @@ pub(crate) const MIN_STACK: usize = 16 * 1024;
 pub(crate) const CLASSES: usize = 13;
 /// The largest stack a fiber can ask for.
 pub(crate) const MAX_STACK: usize = MIN_STACK << (CLASSES - 1);
-/// Bytes at the low end of a slot that fault when touched.
+/// Bytes at the low end of a small stack's slot that fault when touched.
 pub(crate) const GUARD: usize = 4096;
+/// As [`GUARD`], for large stacks. An odd number of pages, too.
+pub(crate) const LARGE_GUARD: usize = 17 * 4096;
+/// The smallest stack with a large guard.
+const LARGE_STACK: usize = 256 * 1024;
 /// Tops of stacks start on one of this many cache lines of their first page.
 const COLOURS: usize = 16;
 
@@ -55,10 +64,16 @@ pub(crate) const fn stack_size(class: u8) -> usize {
     MIN_STACK << class
 }
 
+/// Bytes of the guard below a stack of `class`.
+#[inline]
+pub(crate) const fn guard_size(class: u8) -> usize {
+    if stack_size(class) < LARGE_STACK { GUARD } else { LARGE_GUARD }
+}
+
 /// Bytes of the slot of a stack of `class`, guard included.
 #[inline]
 pub(crate) const fn slot_size(class: u8) -> usize {
-    GUARD + stack_size(class)
+    guard_size(class) + stack_size(class)
 }
 
 /// One guarded stack. It is a value without a destructor: it comes from a [`StackCache`] and goes back to one.
@@ -67,7 +82,7 @@ pub(crate) const fn slot_size(class: u8) -> usize {
 /// low bits the class. The slot ends at the next page boundary.
 ///
 /// # Invariants
-/// `[low, low + slot_size(class))` is a slot of the arena with its guard installed, and belongs to this value alone.
+/// `[low, low + slot_size(class))` is a slot of the arena with its guard (`guard_size(class)` bytes) installed, and belongs to this value alone.
 #[derive(Debug)]
 pub(crate) struct FiberStack(NonZeroUsize);
 
@@ -96,7 +111,7 @@ impl FiberStack {
 
     /// The addresses that fault: below the usable part.
     pub(crate) fn guard(&self) -> std::ops::Range<usize> {
-        self.low()..self.low() + GUARD
+        self.low()..self.low() + guard_size(self.class())
     }
 
     /// Bytes of the slot, guard included.
@@ -111,7 +126,7 @@ impl FiberStack {
     }
 }
 
-// SAFETY: the invariant of the type: a guard page at the low end, more than `MIN_STACK_SIZE` usable bytes above it
+// SAFETY: the invariant of the type: a guard of a page or more at the low end, more than `MIN_STACK_SIZE` usable bytes above it
 // (the smallest slot less guard and largest colour is 15 KiB), and both ends are multiples of 16.
 unsafe impl corosensei::stack::Stack for FiberStack {
     #[inline]

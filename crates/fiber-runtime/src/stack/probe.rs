@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{FiberStack, GUARD, cache, stack_size};
+use super::{FiberStack, cache, stack_size};
 use crate::fiber::header::{Header, Phase};
 use crate::scheduler::port::{Control, State};
 use crate::scheduler::shared::Shared;
@@ -192,7 +192,7 @@ fn visit(worker: &Worker, from: u32, mut marks: Marks, sender: oneshot::Sender<M
         // One that runs here is blocking its thread while it panics; its stack is in use.
         if matches!(fiber.phase.get(), Phase::Parked | Phase::Ready) {
             let guard = fiber.stack_guard.get();
-            let used = used_between(guard.1, guard.0 + GUARD + stack_size(fiber.class));
+            let used = used_between(guard.1, guard.1 + stack_size(fiber.class));
             marks.add(fiber, used).alive += 1;
         }
         true

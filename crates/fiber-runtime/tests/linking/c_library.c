@@ -34,3 +34,11 @@ int nap(uint32_t milliseconds)
 	struct timespec time = { milliseconds / 1000, (milliseconds % 1000) * 1000000L };
 	return nanosleep(&time, 0);
 }
+
+/* Recurses with large frames of which it touches the two ends, as C code does that was not compiled to probe its stack. */
+uint32_t deep(uint32_t depth)
+{
+	volatile unsigned char frame[40000];
+	frame[0] = (unsigned char)depth;
+	return depth ? deep(depth - 1) + frame[0] : 0;
+}

@@ -8,7 +8,6 @@ pub(crate) use cache::{StackCache, trim};
 use std::ops::Range;
 
 pub(crate) const CLASSES: usize = 1;
-pub(crate) const GUARD: usize = 4096;
 
 /// One is over the depot's budget: it empties what it can.
 pub(crate) const fn slot_size(_class: u8) -> usize {
