@@ -4,6 +4,8 @@
 //! linker prefers a definition in the program to the one in the C library. So code that knows nothing of fibers
 //! cooperates. The kernel is reached by raw system calls: there is no `dlsym`, and no way back into a hook.
 //!
+//! Which code may be called, and what to mind: [`guide`].
+//!
 //! # What is hooked
 //! In a fiber, an operation is tried without blocking (`MSG_DONTWAIT`; the descriptor itself stays blocking) and the
 //! fiber parks if it would have blocked: the same functions that [`crate::net`] uses. Elsewhere the call is the plain
@@ -81,6 +83,12 @@ mod socket;
 mod symbols;
 #[cfg(feature = "hook")]
 mod vectors;
+
+#[doc = include_str!("guide.md")]
+///
+#[doc = include_str!("table.md")]
+#[doc = include_str!("guide_dangers.md")]
+pub mod guide {}
 
 pub(crate) use self_test::check_at_start;
 pub use self_test::{HookError, self_test};
