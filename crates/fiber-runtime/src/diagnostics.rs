@@ -24,6 +24,13 @@
 //! Time in which the worker's thread was ready and the system ran others is not held against the fiber. The monitor costs
 //! a worker nothing. While the process is busy it looks some hundred times a second; while every worker sleeps, so does it.
 //!
+//! # Waits that block the worker
+//! Some waits are seen by the hooks and cannot be made to park the fiber: `std::thread::park` and what rests on it
+//! (`std::sync::mpsc`, `std::thread::scope`, crossbeam-channel), `parking_lot`, other users of the kernel's futexes. The first
+//! of each kind is reported, with the fiber's name, a backtrace and what to use in its place: as a warning through
+//! `tracing`, and in [`blocking_waits`]. All are counted, in
+//! [`WorkerMetrics::blocking_waits`](crate::WorkerMetrics::blocking_waits).
+//!
 //! # Stack sizes
 //! A stack costs address space, and memory only as far as it is used: the size matters little as long as it is enough. To
 //! choose one, build the runtime with [`stack_probe`](crate::Builder::stack_probe), let it do everything it does at its
@@ -58,5 +65,7 @@
 pub use crate::dump::{
     Answer, Backtrace, Dump, FiberDump, FiberState, Frame, RuntimeDump, WorkerDump, dump, dump_on_signal,
 };
+#[cfg(feature = "hook")]
+pub use crate::hook::blocking::{BlockingKind, BlockingWait, blocking_waits};
 pub use crate::monitor::HogReport;
 pub use crate::stack::probe::{StackUsage, StackUsageTable};

@@ -8,7 +8,7 @@ use crate::metrics::{Metrics, WorkerMetrics};
 /// A figure of one worker: name, whether it only grows, what it is, and where it is.
 type Figure = (&'static str, bool, &'static str, fn(&WorkerMetrics) -> u64);
 
-const FIGURES: [Figure; 20] = [
+const FIGURES: [Figure; 21] = [
     ("fibers_alive", false, "fibers that have started and not ended", |worker| worker.alive),
     ("fibers_ready", false, "fibers waiting for the processor", |worker| worker.ready),
     ("fibers_parked", false, "fibers waiting for something", |worker| worker.parked),
@@ -29,6 +29,7 @@ const FIGURES: [Figure; 20] = [
     ("timers_pending", false, "timers armed now", |worker| worker.timers_pending),
     ("stacks_cached", false, "stacks kept for the next fibers", |worker| worker.stacks_cached),
     ("hogs_total", true, "fibers that held the worker longer than the limit", |worker| worker.hogs),
+    ("blocking_waits_total", true, "waits of fibers that blocked the worker", |worker| worker.blocking_waits),
 ];
 
 /// A table: one line a figure, one column a worker, and the sum.

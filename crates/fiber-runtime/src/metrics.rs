@@ -133,6 +133,7 @@ pub(crate) struct Counters {
     pub(crate) stacks: Counter,
     /// Written by the monitor.
     pub(crate) hogs: Counter,
+    pub(crate) blocking_waits: Counter,
     pub(crate) runs: Histogram,
 }
 
@@ -158,10 +159,11 @@ impl Counters {
             pending_timers,
             stacks,
             hogs,
+            blocking_waits,
             runs,
         } = self;
         let counts = [spawned, started, ended, switches, ready, stolen, polls, events, sleeps, timers, posts];
-        let more = [parked, wakes, signals, armed, pending_timers, stacks, hogs];
+        let more = [parked, wakes, signals, armed, pending_timers, stacks, hogs, blocking_waits];
         for counter in counts.into_iter().chain(more).chain(&runs.0) {
             counter.set(0);
         }
@@ -211,6 +213,9 @@ pub struct WorkerMetrics {
     pub stacks_cached: u64,
     /// Fibers that held the worker longer than the limit.
     pub hogs: u64,
+    /// Waits of fibers that blocked the worker, as far as the hooks see them:
+    /// [`diagnostics::blocking_waits`](crate::diagnostics::blocking_waits) says which.
+    pub blocking_waits: u64,
     /// How long fibers run at a time.
     pub runs: RunTimes,
 }
@@ -239,6 +244,7 @@ impl WorkerMetrics {
             signals: counters.signals.get(),
             stacks_cached: counters.stacks.get(),
             hogs: counters.hogs.get(),
+            blocking_waits: counters.blocking_waits.get(),
             runs: counters.runs.read(),
         }
     }
@@ -272,6 +278,7 @@ impl WorkerMetrics {
             (&mut self.signals, other.signals),
             (&mut self.stacks_cached, other.stacks_cached),
             (&mut self.hogs, other.hogs),
+            (&mut self.blocking_waits, other.blocking_waits),
         ];
         for (sum, count) in pairs {
             *sum += count;

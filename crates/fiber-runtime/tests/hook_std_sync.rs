@@ -666,6 +666,96 @@ fn errno_is_as_it_was_after_a_wait_and_a_wake() {
     });
 }
 
+#[test]
+fn park_keeps_its_tokens_in_fibers_of_a_callers_worker_too() {
+    // The thread drives a worker itself, and has a life before and after.
+    let runtime = fiber_runtime::Runtime::builder().use_caller(true).workers(1).build().unwrap();
+    let parked = thread::current();
+    parked.unpark();
+    runtime.block_on(move || {
+        // The token from outside, or a wait: `park` may return early, but not never.
+        thread::park();
+        let done = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let done = done.clone();
+            thread::spawn(move || {
+                thread::sleep(10 * MILLI);
+                done.store(true, Ordering::Release);
+                parked.unpark();
+            })
+        };
+        while !done.load(Ordering::Acquire) {
+            thread::park();
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_simulated_fiber_that_wants_a_lock_of_a_thread_outside_waits_for_it_as_if_nothing_was() {
+    let run = |hold: bool| {
+        let lock = Arc::new(Mutex::new(()));
+        let held = Arc::new(Barrier::new(2));
+        let outsider = {
+            let (lock, held) = (lock.clone(), held.clone());
+            thread::spawn(move || {
+                let guard = hold.then(|| lock.lock().unwrap());
+                held.wait();
+                thread::sleep(5 * MILLI);
+                drop(guard);
+            })
+        };
+        held.wait();
+        let order = sim::Sim::new(3).run(move || {
+            let order = Arc::new(Mutex::new(Vec::new()));
+            let fibers: Vec<_> = (0..10)
+                .map(|at| {
+                    let (lock, order) = (lock.clone(), order.clone());
+                    spawn(move || {
+                        drop(lock.lock().unwrap());
+                        time::sleep(at * MILLI / 3);
+                        order.lock().unwrap().push(at);
+                        (0..5).for_each(|_| yield_now());
+                        order.lock().unwrap().push(at);
+                    })
+                })
+                .collect();
+            join(fibers);
+            (time::now(), Arc::try_unwrap(order).unwrap().into_inner().unwrap())
+        });
+        outsider.join().unwrap();
+        order.1
+    };
+    let alone = run(false);
+    assert_eq!(alone.len(), 20);
+    for _ in 0..5 {
+        assert_eq!(run(true), alone, "the seed decides, and not who else has the lock");
+    }
+}
+
+#[test]
+fn a_simulated_fiber_that_unwinds_waits_for_a_lock_of_a_thread_outside() {
+    let lock = Arc::new(Mutex::new(0));
+    let held = Arc::new(Barrier::new(2));
+    let outsider = {
+        let (lock, held) = (lock.clone(), held.clone());
+        thread::spawn(move || {
+            let _guard = lock.lock().unwrap();
+            held.wait();
+            thread::sleep(30 * MILLI);
+        })
+    };
+    held.wait();
+    sim::Sim::new(1).run(move || {
+        let caught = std::panic::catch_unwind(|| {
+            let _at_end = AtEnd(|| *lock.lock().unwrap() += 1);
+            std::panic::panic_any("on purpose");
+        });
+        assert!(caught.is_err());
+    });
+    outsider.join().unwrap();
+}
+
 /// What the symbol promises to others than `std`.
 mod by_number {
     use std::sync::atomic::AtomicU32;

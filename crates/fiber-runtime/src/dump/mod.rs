@@ -19,7 +19,7 @@
 pub(crate) mod capture;
 mod collect;
 pub(crate) mod interrupt;
-mod registers;
+pub(crate) mod registers;
 mod report;
 mod signal;
 pub(crate) mod symbols;

@@ -122,6 +122,17 @@ impl fmt::Display for Backtrace {
     }
 }
 
+#[cfg(feature = "hook")]
+impl Backtrace {
+    /// The backtrace of a stack that was unwound in place, by the addresses to return to, without the first frames that
+    /// are `own`. Allocates and reads files.
+    pub(crate) fn of_addresses(addresses: &[u64], own: impl Fn(&Frame) -> bool, cut: bool) -> Backtrace {
+        let frames = addresses.iter().flat_map(|&address| functions_at(address, false));
+        let frames: Vec<_> = frames.skip_while(|frame| own(frame)).collect();
+        Backtrace { frames: frames.into(), cut }
+    }
+}
+
 /// Unwinds and names. Made for one dump.
 pub(crate) struct Symboliser {
     unwinder: Unwinder,
@@ -154,23 +165,26 @@ impl Symboliser {
     /// The functions at an address: more than one where some were inlined. `exact`: the address is that of an
     /// instruction, not the one a call returns to.
     fn functions(&mut self, address: u64, exact: bool) -> &[Arc<Frame>] {
-        self.known.entry((address, exact)).or_insert_with(|| {
-            let mut frames = Vec::new();
-            // `resolve` takes return addresses, and looks at the byte before.
-            let lookup = address + u64::from(exact);
-            backtrace::resolve(lookup as *mut _, |symbol| {
-                frames.push(Arc::new(Frame {
-                    address,
-                    // Without the hash that ends a mangled name.
-                    function: symbol.name().map(|name| format!("{name:#}")),
-                    file: symbol.filename().map(Path::to_owned),
-                    line: symbol.lineno(),
-                }));
-            });
-            if frames.is_empty() {
-                frames.push(Arc::new(Frame { address, function: None, file: None, line: None }));
-            }
-            frames
-        })
+        self.known.entry((address, exact)).or_insert_with(|| functions_at(address, exact))
     }
+}
+
+/// See [`Symboliser::functions`].
+fn functions_at(address: u64, exact: bool) -> Vec<Arc<Frame>> {
+    let mut frames = Vec::new();
+    // `resolve` takes return addresses, and looks at the byte before.
+    let lookup = address + u64::from(exact);
+    backtrace::resolve(lookup as *mut _, |symbol| {
+        frames.push(Arc::new(Frame {
+            address,
+            // Without the hash that ends a mangled name.
+            function: symbol.name().map(|name| format!("{name:#}")),
+            file: symbol.filename().map(Path::to_owned),
+            line: symbol.lineno(),
+        }));
+    });
+    if frames.is_empty() {
+        frames.push(Arc::new(Frame { address, function: None, file: None, line: None }));
+    }
+    frames
 }

@@ -64,6 +64,8 @@ mod self_test;
 #[cfg(feature = "hook")]
 mod anonymous;
 #[cfg(feature = "hook")]
+pub(crate) mod blocking;
+#[cfg(feature = "hook")]
 mod epoll;
 #[cfg(feature = "hook")]
 mod futex;

@@ -19,6 +19,7 @@
 
 mod bucket;
 mod parker;
+mod simulated;
 mod slices;
 
 use std::sync::atomic::AtomicU32;
@@ -27,8 +28,10 @@ use crossbeam_utils::CachePadded;
 use libc::{c_int, timespec};
 
 use bucket::{Bucket, Ended};
+use parker::Reason;
 use slices::Futex;
 
+use super::blocking::{self, By};
 use super::outcome::{Errno, plain};
 use super::self_test::Probe;
 use super::sleep;
@@ -60,6 +63,8 @@ fn bucket_of(word: usize) -> &'static Bucket {
 pub(super) unsafe fn call(word: usize, op: usize, value: usize, d: usize, e: usize, f: usize) -> isize {
     const WAIT: c_int = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
     const WAIT_REALTIME: c_int = WAIT | libc::FUTEX_CLOCK_REALTIME;
+    const WAIT_BLOCKING: c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    const WAIT_SHARED: c_int = libc::FUTEX_WAIT;
     const WAKE: c_int = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     const ANY: u32 = libc::FUTEX_BITSET_MATCH_ANY as u32;
 
@@ -80,6 +85,11 @@ pub(super) unsafe fn call(word: usize, op: usize, value: usize, d: usize, e: usi
             // SAFETY: the caller's promise.
             unsafe { wait(Futex { word, op, expected: value as u32, clock, deadline }) }
         }
+        WAIT_BLOCKING | WAIT_SHARED | WAIT | WAIT_REALTIME => {
+            blocking::note(By::Futex);
+            // SAFETY: the caller's promise.
+            plain(unsafe { sys::syscall6(libc::SYS_futex, word, op as usize, value, d, e, f) })
+        }
         // SAFETY: the caller's promise.
         _ => plain(unsafe { sys::syscall6(libc::SYS_futex, word, op as usize, value, d, e, f) }),
     }
@@ -99,13 +109,21 @@ unsafe fn wait(futex: Futex) -> isize {
         // SAFETY: the caller's promise.
         return plain(unsafe { futex.wait_until(futex.deadline) });
     }
-    if futex.expected == parker::PARKED && parker::is_parker(futex.word) {
+    let reason = if futex.expected == parker::PARKED { parker::reason(futex.word) } else { Reason::Lock };
+    if reason != Reason::Lock {
+        if reason == Reason::Parks {
+            blocking::note(By::Park);
+        }
         // SAFETY: the caller's promise.
         return plain(unsafe { futex.wait_until(futex.deadline) });
     }
     if !may_park() {
         // SAFETY: the caller's promise.
         return plain(unsafe { futex.wait_in_slices() });
+    }
+    // SAFETY: the caller's promise.
+    if let Some(result) = unsafe { simulated::wait_for_outsiders(&futex) } {
+        return plain(result);
     }
     let deadline = if futex.deadline.is_null() {
         None
@@ -136,10 +154,8 @@ unsafe fn wait(futex: Futex) -> isize {
 /// Whether the caller is in a fiber that may give its worker back.
 fn may_park() -> bool {
     super::is_cooperative()
-        && Worker::with_current_fiber(|worker, fiber| {
-            // In a simulation time passes only if it is told that the fiber waits.
-            worker.sim().is_some() || !(fiber.attention.is_held() || std::thread::panicking())
-        }) == Some(true)
+        && Worker::with_current_fiber(|_, fiber| !(fiber.attention.is_held() || std::thread::panicking()))
+            == Some(true)
 }
 
 #[inline]

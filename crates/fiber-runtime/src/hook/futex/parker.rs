@@ -51,25 +51,37 @@ thread_local! {
     static PARKER: Cell<Parker> = const { Cell::new(Parker::Unknown) };
 }
 
-/// Whether the calling thread, which is about to wait for `word` while it is [`PARKED`], does so because it parks.
+/// Why a thread waits for a word while it is [`PARKED`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// It parks.
+    Parks,
+    /// It is made to park, to see for which word.
+    Sought,
+    /// The word is that of a lock.
+    Lock,
+}
+
+/// Why the calling thread is about to wait for `word` while it is [`PARKED`].
 #[cold]
-pub(super) fn is_parker(word: usize) -> bool {
-    match PARKER.get() {
-        Parker::At(address) => address == word,
+pub(super) fn reason(word: usize) -> Reason {
+    let address = match PARKER.get() {
+        Parker::At(address) => address,
         Parker::Sought => {
             PARKER.set(Parker::At(word));
-            true
+            return Reason::Sought;
         }
         // A thread that is woken all the time blocks once more: the lesser evil.
-        Parker::Unknown => seek().is_none_or(|address| address == word),
-    }
+        Parker::Unknown => seek().unwrap_or(word),
+    };
+    if address == word { Reason::Parks } else { Reason::Lock }
 }
 
 fn seek() -> Option<usize> {
     let errno = Errno::save();
     PARKER.set(Parker::Sought);
     for _ in 0..ATTEMPTS {
-        // Arrives in `is_parker`, and waits until a time that has passed.
+        // Arrives in `reason`, and waits until a time that has passed.
         std::thread::park_timeout(Duration::ZERO);
         if PARKER.get() != Parker::Sought {
             break;

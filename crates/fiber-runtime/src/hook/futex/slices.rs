@@ -74,7 +74,7 @@ impl Futex {
 }
 
 /// So much later than now.
-fn after(nanos: i64, clock: clockid_t) -> timespec {
+pub(super) fn after(nanos: i64, clock: clockid_t) -> timespec {
     let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the timespec lives through the call; this symbol is not hooked and does not block. These clocks exist.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
