@@ -13,7 +13,7 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! Not hooked: `select`, `ppoll`, `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
+//! Not hooked: `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
 //! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`].
 //!
 //! # Locks
@@ -43,7 +43,7 @@
 //! - A call on a descriptor that another fiber or thread closes, or of a fiber that is cancelled, fails with
 //!   `ECANCELED`. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
 //! - Past the deadline of a scope ([`crate::with_deadline`]) a call fails as if a time-out of its own had expired:
-//!   `EAGAIN` for sockets and pipes, `EINPROGRESS` for `connect`; `poll` reports nothing ready, sleeps end early.
+//!   `EAGAIN` for sockets and pipes, `EINPROGRESS` for `connect`; `poll`, `select` and `epoll_wait` report nothing ready, sleeps end early.
 //! - A hook never unwinds, and blocks the thread instead of switching while its fiber unwinds from a panic.
 //! - A fiber may hold a lock of `std::sync` across a hooked call. Writes to a log file or to descriptors 0
 //!   to 2 are plain.
@@ -68,6 +68,8 @@ pub(crate) mod blocking;
 #[cfg(feature = "hook")]
 mod epoll;
 #[cfg(feature = "hook")]
+mod fortify;
+#[cfg(feature = "hook")]
 mod futex;
 #[cfg(feature = "hook")]
 mod kind;
@@ -77,6 +79,8 @@ mod mask;
 mod outcome;
 #[cfg(feature = "hook")]
 mod poll;
+#[cfg(feature = "hook")]
+mod select;
 #[cfg(feature = "hook")]
 mod sleep;
 #[cfg(feature = "hook")]

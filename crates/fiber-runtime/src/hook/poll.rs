@@ -1,56 +1,58 @@
 //! `poll` of a fiber: asks the kernel, and waits in the reactor in between.
 
-use std::time::Duration;
+use std::ptr;
+use std::time::Instant;
 
-use libc::{c_int, pollfd, timespec};
+use libc::{pollfd, sigset_t, timespec};
 
-use crate::fiber::deadline as limit;
+use super::mask;
+use crate::fiber::{deadline as scope, park};
 use crate::net::op::{self, Stop};
-use crate::reactor::gathered::Gathered;
+use crate::reactor::gathered;
 use crate::{sys, time};
 
-/// `poll` as a plain system call.
+/// `ppoll` as a plain system call (aarch64 has no `poll`). The kernel writes what is left of the time to `timeout`.
+///
+/// # Safety
+/// As for libc's `ppoll`.
+pub(super) unsafe fn plain(
+    (fds, count): (*mut pollfd, usize),
+    timeout: Option<&mut timespec>,
+    signals: *const sigset_t,
+) -> isize {
+    let timeout = timeout.map_or(ptr::null_mut(), ptr::from_mut);
+    // SAFETY: the caller's promise; the timespec lives through the call.
+    unsafe {
+        sys::syscall6(libc::SYS_ppoll, fds as usize, count, timeout as usize, signals as usize, mask::SIZE, 0)
+    }
+}
+
+/// Waits until `deadline`, or that of a scope; then nothing is ready.
 ///
 /// # Safety
 /// As for libc's `poll`.
-pub(super) unsafe fn plain(fds: *mut pollfd, count: usize, timeout_ms: c_int) -> isize {
-    let timeout = u32::try_from(timeout_ms).ok().map(|millis| timespec {
-        tv_sec: (millis / 1_000).into(),
-        tv_nsec: (millis % 1_000 * 1_000_000).into(),
-    });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the caller's promise; the timespec lives through the call.
-    unsafe { sys::ppoll_raw(fds, count, timeout) }
-}
-
-/// # Safety
-/// As for libc's `poll`.
-pub(super) unsafe fn poll(fds: *mut pollfd, count: usize, timeout_ms: c_int) -> Result<usize, Stop> {
-    // Negative is for ever.
-    let deadline = u64::try_from(timeout_ms).ok().map(|millis| time::now() + Duration::from_millis(millis));
-    // What a scope's deadline ends reports nothing ready, too.
-    let (deadline, _) = limit::bound(deadline);
-    let mut gathered = None;
+pub(super) unsafe fn poll(fds: (*mut pollfd, usize), deadline: Option<Instant>) -> Result<usize, Stop> {
+    let (deadline, _) = scope::bound(deadline);
+    let mut wanted = None;
     loop {
+        let mut at_once = timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the caller's promise.
-        let ready = op::check(unsafe { plain(fds, count, 0) })?;
-        if ready > 0 || deadline.is_some_and(|deadline| deadline <= time::now()) {
-            return Ok(ready);
+        match op::check(unsafe { plain(fds, Some(&mut at_once), ptr::null()) }) {
+            Ok(0) if deadline.is_none_or(|deadline| deadline > time::now()) => {}
+            Ok(ready) => {
+                park::courtesy(|| true);
+                return Ok(ready);
+            }
+            // A signal came to the thread just then: its handler has run.
+            Err(Stop::Errno(libc::EINTR)) => continue,
+            stop => return stop,
         }
-        let fds = match count {
-            0 => &[],
+        let wanted = wanted.get_or_insert_with(|| match fds {
+            (_, 0) => Vec::new(),
             // SAFETY: the kernel has just accepted the array.
-            _ => unsafe { std::slice::from_raw_parts(fds, count) },
-        };
-        if gathered.is_none() {
-            gathered = Gathered::new(fds)?;
-        }
-        let waited = match &gathered {
-            Some(gathered) => gathered.wait(deadline),
-            // Nothing but time.
-            None => op::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600))),
-        };
-        match waited {
+            (fds, count) => gathered::wanted(unsafe { std::slice::from_raw_parts(fds, count) }),
+        });
+        match gathered::wait(wanted, deadline) {
             Ok(()) | Err(Stop::TimedOut) => {}
             Err(stop) => return Err(stop),
         }

@@ -119,12 +119,17 @@ pub(crate) fn wait(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> 
     if !crate::in_fiber() || std::thread::panicking() {
         return wait_on_thread(fd, interest, deadline);
     }
-    reactor::wait(fd, interest, deadline).map_err(|error| match error.raw_os_error() {
+    reactor::wait(fd, interest, deadline).map_err(stop_of)
+}
+
+/// Why a wait of the reactor's ended.
+pub(crate) fn stop_of(error: std::io::Error) -> Stop {
+    match error.raw_os_error() {
         Some(errno) => Stop::Errno(errno),
         None if error.kind() == std::io::ErrorKind::TimedOut => Stop::TimedOut,
         // A simulation has no descriptors.
         None => Stop::Errno(libc::EOPNOTSUPP),
-    })
+    }
 }
 
 fn wait_on_thread(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> Result<(), Stop> {

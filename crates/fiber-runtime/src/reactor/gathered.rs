@@ -1,53 +1,69 @@
-//! Waiting for several descriptors at once. One descriptor in one direction waits as always; anything more is gathered in
-//! an epoll descriptor of its own, which is readable when one of them is ready and can be waited for like a socket.
+//! Waiting for several descriptors at once: the fiber stands in the lists of all of them, each registered with the worker's
+//! epoll instance once, as for a wait for one. Readiness is then asked of the kernel again, so that an edge that belongs
+//! to something else costs a question and no more.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use libc::{c_int, c_short, pollfd};
+use libc::{c_short, pollfd};
 
 use super::Interest;
 use crate::fiber::{cancel, deadline as scope};
 use crate::net::op::{self, Stop};
-use crate::{sys, time};
+use crate::scheduler::worker::Worker;
+use crate::time;
 
-/// Several descriptors, named once and then waited for as often as needed. They stay open meanwhile.
-pub(crate) enum Gathered {
-    /// One, in one direction.
-    One(RawFd, Interest),
-    /// An epoll descriptor with all of them.
-    Several(Several),
+/// How long a fiber sleeps before it asks again what the reactor cannot wait for.
+const NAP: Duration = Duration::from_millis(1);
+
+/// One of the descriptors.
+pub(crate) type Wanted = (RawFd, Interest);
+
+/// What `fds` wait for: those that are not negative.
+pub(crate) fn wanted(fds: &[pollfd]) -> Vec<Wanted> {
+    const WRITE: c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND;
+
+    let open = fds.iter().filter(|entry| entry.fd >= 0);
+    open.flat_map(|entry| {
+        let write = entry.events & WRITE != 0;
+        // Errors and hang-ups, of which poll always tells, end the waits for either direction.
+        let read = entry.events & !WRITE != 0 || !write;
+        let read = read.then_some((entry.fd, Interest::Read));
+        read.into_iter().chain(write.then_some((entry.fd, Interest::Write)))
+    })
+    .collect()
 }
 
-/// See [`Gathered::Several`].
-pub(crate) struct Several(OwnedFd);
-
-impl Gathered {
-    /// Those of `fds` that are not negative; `None` if there are none.
-    pub(crate) fn new(fds: &[pollfd]) -> Result<Option<Self>, Stop> {
-        let mut wanted = fds.iter().filter(|entry| entry.fd >= 0);
-        match (wanted.next(), wanted.next()) {
-            (None, _) => Ok(None),
-            (Some(only), None) if let Some(interest) = interest(only.events) => {
-                Ok(Some(Gathered::One(only.fd, interest)))
-            }
-            _ => Several::new(fds).map(|several| Some(Gathered::Several(several))),
+/// Waits until one of `wanted` may be ready, or perhaps less. Called in a fiber.
+///
+/// # Errors
+/// `TimedOut`, and `ECANCELED` as of [`super::wait`].
+pub(crate) fn wait(wanted: &[Wanted], deadline: Option<Instant>) -> Result<(), Stop> {
+    let until = |instant: Instant| op::sleep_until(deadline.map_or(instant, |limit| limit.min(instant)));
+    let long = || time::now() + Duration::from_secs(3600);
+    let outcome = match *wanted {
+        // Nothing but time.
+        [] => return until(long()),
+        [(fd, interest)] => op::wait(fd, interest, deadline),
+        _ => wait_for_any(wanted, deadline).map_err(op::stop_of),
+    };
+    match outcome {
+        // What cannot be registered at all (a regular file) is always as ready as it is now.
+        Err(Stop::Errno(libc::EPERM)) => until(long()),
+        // It has just been closed; or it is an epoll instance around several others, or the worker's own; or the user has
+        // no more watches.
+        Err(Stop::Errno(libc::EBADF | libc::ELOOP | libc::EINVAL | libc::ENOSPC | libc::ENOMEM)) => {
+            until(time::now() + NAP)
         }
+        outcome => outcome,
     }
+}
 
-    /// Waits until one of them may be ready.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<(), Stop> {
-        match self {
-            Gathered::One(fd, interest) => match op::wait(*fd, *interest, deadline) {
-                // A regular file: what it is not ready for now, it never will be.
-                Err(Stop::Errno(libc::EPERM)) => {
-                    op::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600)))
-                }
-                waited => waited,
-            },
-            Gathered::Several(several) => op::wait(several.0.as_raw_fd(), Interest::Read, deadline),
-        }
-    }
+fn wait_for_any(wanted: &[Wanted], deadline: Option<Instant>) -> io::Result<()> {
+    Worker::with_current_fiber(|worker, fiber| worker.wait_for_any(fiber, wanted, deadline)).unwrap_or_else(
+        || Err(io::Error::new(io::ErrorKind::Unsupported, "a readiness wait outside a fiber")),
+    )
 }
 
 /// Waits until `poll(2)` says that one of `fds` is ready and marks which; none when `deadline` has passed.
@@ -68,19 +84,12 @@ pub(crate) fn poll_until(fds: &mut [pollfd], deadline: Option<Instant>) -> Resul
     }
     let mut gathered = None;
     loop {
-        let ready = op::poll(fds, Some(Duration::ZERO))?;
-        if ready > 0 || passed() {
-            return Ok(ready);
+        match op::poll(fds, Some(Duration::ZERO)) {
+            Ok(0) if !passed() => {}
+            Err(Stop::Errno(libc::EINTR)) => continue,
+            outcome => return outcome,
         }
-        if gathered.is_none() {
-            gathered = Gathered::new(fds)?;
-        }
-        let waited = match &gathered {
-            Some(gathered) => gathered.wait(deadline),
-            // Nothing but time.
-            None => op::sleep_until(deadline.unwrap_or_else(|| time::now() + Duration::from_secs(3600))),
-        };
-        match waited {
+        match wait(gathered.get_or_insert_with(|| wanted(fds)), deadline) {
             Err(Stop::TimedOut) if passed() => {}
             waited => waited?,
         }
@@ -95,52 +104,5 @@ fn poll_on_thread(fds: &mut [pollfd], deadline: Option<Instant>) -> Result<usize
             Err(Stop::Errno(libc::EINTR)) => {}
             outcome => return outcome,
         }
-    }
-}
-
-/// The one direction of interest, if it is one.
-fn interest(events: c_short) -> Option<Interest> {
-    const READ: c_short = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDHUP;
-    const WRITE: c_short = libc::POLLOUT | libc::POLLWRNORM;
-    match (events & READ != 0, events & WRITE != 0) {
-        (true, false) if events & !READ == 0 => Some(Interest::Read),
-        (false, true) if events & !WRITE == 0 => Some(Interest::Write),
-        _ => None,
-    }
-}
-
-impl Several {
-    fn new(fds: &[pollfd]) -> Result<Self, Stop> {
-        let several =
-            Self(sys::epoll().map_err(|error| Stop::Errno(error.raw_os_error().unwrap_or(libc::EIO)))?);
-        for (position, entry) in fds.iter().enumerate().filter(|(_, entry)| entry.fd >= 0) {
-            let before = &fds[..position];
-            let added = if before.iter().any(|earlier| earlier.fd == entry.fd) {
-                // Named twice: what it was added with grows.
-                let events =
-                    fds.iter().filter(|same| same.fd == entry.fd).fold(0, |all, same| all | same.events);
-                several.control(libc::EPOLL_CTL_MOD, entry.fd, events)
-            } else {
-                several.control(libc::EPOLL_CTL_ADD, entry.fd, entry.events)
-            };
-            match added {
-                // As in `wait`; one that is named again was not added before.
-                Ok(()) | Err(Stop::Errno(libc::EPERM | libc::ENOENT)) => {}
-                Err(stop) => return Err(stop),
-            }
-        }
-        Ok(several)
-    }
-
-    fn control(&self, operation: c_int, fd: RawFd, events: c_short) -> Result<(), Stop> {
-        // The values of poll's and epoll's event bits are the same.
-        op::check(sys::epoll_control(self.0.as_raw_fd(), operation, fd, u32::from(events.cast_unsigned())))
-            .map(drop)
-    }
-}
-
-impl Drop for Several {
-    fn drop(&mut self) {
-        super::closing(self.0.as_raw_fd());
     }
 }

@@ -11,6 +11,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
 
 use super::drained::Tide;
+use super::gathered::Wanted;
 use super::manner::Manner;
 use super::{Interest, table};
 use crate::fiber::header::Header;
@@ -217,14 +218,10 @@ impl Worker {
         };
         let mut result = Ok(());
         while waiter.outcome.get() == Outcome::Waiting {
-            match park::wait(self, fiber, Signals::EVENT, label, deadline) {
-                Woken::Signal => continue,
-                Woken::TimedOut => result = Err(io::Error::from(io::ErrorKind::TimedOut)),
-                Woken::Cancelled if fiber.must_end() => result = Err(cancelled()),
-                // The deadline of a scope around the call.
-                Woken::Cancelled => result = Err(io::Error::from(io::ErrorKind::TimedOut)),
+            result = end_of_wait(fiber, park::wait(self, fiber, Signals::EVENT, label, deadline));
+            if result.is_err() {
+                break;
             }
-            break;
         }
         match waiter.outcome.get() {
             Outcome::Waiting => {
@@ -236,6 +233,47 @@ impl Worker {
             Outcome::Ready => Ok(()),
             Outcome::Closed => Err(cancelled()),
         }
+    }
+
+    /// As [`Worker::wait_for_descriptor`], until one of several may be ready. Those that epoll cannot watch are left out:
+    /// they do not become ready.
+    pub(super) fn wait_for_any(
+        &self,
+        fiber: &Header,
+        wanted: &[Wanted],
+        deadline: Option<Instant>,
+    ) -> io::Result<()> {
+        let Some(poller) = self.poller() else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "a simulation has no descriptors"));
+        };
+        if fiber.must_end() {
+            return Err(cancelled());
+        }
+        let waiters = wanted.iter().map(|_| IoWaiter::new(fiber)).collect();
+        let standing = Standing { worker: self, wanted, waiters };
+        for (waiter, &(fd, interest)) in standing.waiters.iter().zip(wanted) {
+            // SAFETY: the waiters stay in their allocation until `standing` has taken them out, at the latest when it is
+            // dropped.
+            match unsafe { self.enlist(poller, waiter, fd, interest) } {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut result = Ok(());
+        while !standing.waiters.iter().any(IoWaiter::is_woken) {
+            result =
+                end_of_wait(fiber, park::wait(self, fiber, Signals::EVENT, "several descriptors", deadline));
+            if result.is_err() {
+                break;
+            }
+        }
+        let has = |outcome| standing.waiters.iter().any(|waiter| waiter.outcome.get() == outcome);
+        if has(Outcome::Closed) || (has(Outcome::Ready) && fiber.must_end()) {
+            return Err(cancelled());
+        }
+        if has(Outcome::Ready) { Ok(()) } else { result }
     }
 
     /// Makes `waiter` wait for an edge; false if one has come before, so that the caller looks again.
@@ -367,6 +405,34 @@ impl Worker {
             let _ = poller.poll.borrow().registry().deregister(&mut SourceFd(&fd));
         }
         self.forget_source(source);
+    }
+}
+
+/// A fiber's places in the lists of several descriptors. Those in which it has not been woken are given up with it.
+struct Standing<'a> {
+    worker: &'a Worker,
+    wanted: &'a [Wanted],
+    waiters: Box<[IoWaiter]>,
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        for (waiter, &(fd, interest)) in self.waiters.iter().zip(self.wanted) {
+            if !waiter.is_woken() {
+                self.worker.strike(waiter, fd, interest);
+            }
+        }
+    }
+}
+
+/// What a wait says that ended so: nothing, an error, or to look whether it was for this.
+fn end_of_wait(fiber: &Header, woken: Woken) -> io::Result<()> {
+    match woken {
+        Woken::Signal => Ok(()),
+        Woken::TimedOut => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        Woken::Cancelled if fiber.must_end() => Err(cancelled()),
+        // The deadline of a scope around the call.
+        Woken::Cancelled => Err(io::Error::from(io::ErrorKind::TimedOut)),
     }
 }
 

@@ -84,29 +84,6 @@ pub(crate) fn timerfd_arm(fd: RawFd, nanos: u64) -> io::Result<()> {
     check(result).map(drop)
 }
 
-/// A new, close-on-exec epoll instance.
-pub(crate) fn epoll() -> io::Result<OwnedFd> {
-    // SAFETY: a plain number; the descriptor returned is new and owned by nobody else.
-    unsafe { owned(syscall6(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC as usize, 0, 0, 0, 0, 0)) }
-}
-
-/// `epoll_ctl(2)` on an epoll instance of the caller's; reports as the kernel does.
-pub(crate) fn epoll_control(epoll: RawFd, operation: i32, fd: RawFd, events: u32) -> isize {
-    let event = libc::epoll_event { events, u64: 0 };
-    // SAFETY: the event lives through the call.
-    unsafe {
-        syscall6(
-            libc::SYS_epoll_ctl,
-            epoll as usize,
-            operation as usize,
-            fd as usize,
-            &raw const event as usize,
-            0,
-            0,
-        )
-    }
-}
-
 /// A descriptor of the child process `pid`, close-on-exec and readable once the child has ended.
 pub(crate) fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: plain numbers; the descriptor returned is new and owned by nobody else.
