@@ -13,8 +13,8 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! Not hooked: `recvmmsg`, `sendmmsg`, `splice`, `sendfile`, file locks, `waitpid` and
-//! `getaddrinfo`, which block the worker; run those on the blocking pool with [`crate::offload`].
+//! Not hooked: `recvmmsg`, `sendmmsg`, `splice`, `sendfile` and `getaddrinfo`, which block the worker; run those on the
+//! blocking pool with [`crate::offload`].
 //!
 //! # Locks
 //! `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock`, `LazyLock` and `Barrier` of `std::sync` make a fiber wait and not its
@@ -74,19 +74,26 @@ mod futex;
 #[cfg(feature = "hook")]
 mod kind;
 #[cfg(feature = "hook")]
+mod lock;
+#[cfg(feature = "hook")]
 mod mask;
+#[cfg(feature = "hook")]
+mod naps;
 #[cfg(feature = "hook")]
 mod outcome;
 #[cfg(feature = "hook")]
 mod poll;
 #[cfg(feature = "hook")]
-mod select;
+//! Not hooked: `recvmmsg`, `sendmmsg`, `splice`, `sendfile` and `getaddrinfo`, which block the worker; run those on the
+//! blocking pool with [`crate::offload`].
 #[cfg(feature = "hook")]
 mod sleep;
 #[cfg(feature = "hook")]
 mod socket;
 #[cfg(feature = "hook")]
 mod symbols;
+#[cfg(feature = "hook")]
+mod thread;
 #[cfg(feature = "hook")]
 mod vectors;
 

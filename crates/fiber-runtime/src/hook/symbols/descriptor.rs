@@ -5,8 +5,9 @@ use std::ptr;
 
 use libc::{c_int, c_void, socklen_t};
 
-use super::Symbol;
-use crate::hook::outcome::plain;
+use super::{Symbol, in_fiber};
+use crate::hook::lock;
+use crate::hook::outcome::{Errno, plain};
 use crate::hook::self_test::Probe;
 use crate::hook::socket;
 use crate::reactor::{self, manner};
@@ -104,6 +105,11 @@ unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int 
             plain(outcome) as c_int
         }
         libc::F_GETOWN => owner(fd),
+        libc::F_SETLKW | libc::F_OFD_SETLKW if in_fiber(Probe::Other) => {
+            let errno = Errno::save();
+            // SAFETY: the caller's promise.
+            errno.finish(unsafe { lock::set_and_wait(fd, command, argument) }, libc::ETIMEDOUT)
+        }
         // SAFETY: the caller's promise.
         _ => plain(unsafe { sys::fcntl_raw(fd, command, argument) }) as c_int,
     }

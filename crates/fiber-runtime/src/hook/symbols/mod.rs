@@ -8,6 +8,8 @@ use super::self_test::Probe;
 
 mod descriptor;
 mod futex;
+mod lock;
+mod process;
 mod readiness;
 mod socket;
 mod stream;
@@ -31,13 +33,15 @@ impl Symbol {
 unsafe impl Sync for Symbol {}
 
 /// Every symbol that is defined, by kind.
-pub(super) static TABLE: [&[Symbol]; 6] = [
+pub(super) static TABLE: [&[Symbol]; 8] = [
     socket::SYMBOLS,
     stream::SYMBOLS,
     readiness::SYMBOLS,
     descriptor::SYMBOLS,
     time::SYMBOLS,
     futex::SYMBOLS,
+    process::SYMBOLS,
+    lock::SYMBOLS,
 ];
 
 /// Whether the call is a fiber's. If not, a self test that is running learns that the call arrived here.
