@@ -124,7 +124,7 @@ fn any_child_of_a_group_and_stops_are_reported() {
 #[test]
 fn waitid_looks_before_it_takes() {
     on_fibers(1, || {
-        let child = Command::new("sh").args(["-c", "sleep 0.05; exit 3"]).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", "sleep 0.05; exit 3"]).spawn().unwrap();
         let pid = child.id();
         // SAFETY: a structure of zeros is valid.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -141,6 +141,7 @@ fn waitid_looks_before_it_takes() {
         assert_eq!(wait(libc::WEXITED), (0, pid, 3));
         assert_eq!(wait(libc::WEXITED).0, -1);
         assert_eq!(errno(), Some(libc::ECHILD));
+        assert_eq!(child.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
         // SAFETY: no status is asked for.
         assert_eq!(unsafe { libc::waitpid(pid as i32, ptr::null_mut(), 0x4000) }, -1);
         assert_eq!(errno(), Some(libc::EINVAL));

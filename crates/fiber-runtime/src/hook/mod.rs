@@ -13,8 +13,8 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! Not hooked: `recvmmsg`, `sendmmsg`, `splice`, `sendfile` and `getaddrinfo`, which block the worker; run those on the
-//! blocking pool with [`crate::offload`].
+//! Not hooked: `recvmmsg`, `sendmmsg`, `splice` and `sendfile`, which block the worker; run those on the blocking pool
+//! with [`crate::offload`].
 //!
 //! # Locks
 //! `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock`, `LazyLock` and `Barrier` of `std::sync` make a fiber wait and not its
@@ -77,6 +77,8 @@ mod kind;
 mod lock;
 #[cfg(feature = "hook")]
 mod mask;
+#[cfg(all(feature = "hook", not(target_feature = "crt-static")))]
+mod name;
 #[cfg(feature = "hook")]
 mod naps;
 #[cfg(feature = "hook")]
@@ -84,8 +86,9 @@ mod outcome;
 #[cfg(feature = "hook")]
 mod poll;
 #[cfg(feature = "hook")]
-//! Not hooked: `recvmmsg`, `sendmmsg`, `splice`, `sendfile` and `getaddrinfo`, which block the worker; run those on the
-//! blocking pool with [`crate::offload`].
+mod process;
+#[cfg(feature = "hook")]
+mod select;
 #[cfg(feature = "hook")]
 mod sleep;
 #[cfg(feature = "hook")]

@@ -9,6 +9,7 @@ use super::self_test::Probe;
 mod descriptor;
 mod futex;
 mod lock;
+mod name;
 mod process;
 mod readiness;
 mod socket;
@@ -33,7 +34,7 @@ impl Symbol {
 unsafe impl Sync for Symbol {}
 
 /// Every symbol that is defined, by kind.
-pub(super) static TABLE: [&[Symbol]; 8] = [
+pub(super) static TABLE: [&[Symbol]; 9] = [
     socket::SYMBOLS,
     stream::SYMBOLS,
     readiness::SYMBOLS,
@@ -42,6 +43,7 @@ pub(super) static TABLE: [&[Symbol]; 8] = [
     futex::SYMBOLS,
     process::SYMBOLS,
     lock::SYMBOLS,
+    name::SYMBOLS,
 ];
 
 /// Whether the call is a fiber's. If not, a self test that is running learns that the call arrived here.
