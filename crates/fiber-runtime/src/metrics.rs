@@ -118,6 +118,8 @@ pub(crate) struct Counters {
     pub(crate) ended: Counter,
     pub(crate) switches: Counter,
     pub(crate) ready: Counter,
+    /// Of those that are ready, how many have started.
+    pub(crate) runnable: Counter,
     pub(crate) stolen: Counter,
     pub(crate) polls: Counter,
     pub(crate) events: Counter,
@@ -146,6 +148,7 @@ impl Counters {
             ended,
             switches,
             ready,
+            runnable,
             stolen,
             polls,
             events,
@@ -163,7 +166,7 @@ impl Counters {
             runs,
         } = self;
         let counts = [spawned, started, ended, switches, ready, stolen, polls, events, sleeps, timers, posts];
-        let more = [parked, wakes, signals, armed, pending_timers, stacks, hogs, blocking_waits];
+        let more = [runnable, parked, wakes, signals, armed, pending_timers, stacks, hogs, blocking_waits];
         for counter in counts.into_iter().chain(more).chain(&runs.0) {
             counter.set(0);
         }

@@ -1,10 +1,14 @@
 //! Placement by load, for fibers that will stay: a started fiber never changes its worker, so it had better start on the
 //! right one.
 //!
-//! A worker's load is what it has: fibers alive, fibers ready (counted once more, for they want the processor now), and
-//! fibers that were sent there by load and have not begun. The last are what makes a burst spread: the worker's own
-//! counters know of a fiber only when it starts. Spawning on any worker ([`super::shared`]) needs none of this, since idle
-//! workers steal what has not started.
+//! A worker's load is what it has: fibers alive, those of them that are ready (counted once more, for they want the
+//! processor now), and fibers that were sent there by load and have not begun. The last are what makes a burst spread:
+//! the worker's own counters know of a fiber only when it starts.
+//!
+//! Fibers in its queues that have not started are not asked for. Those that were sent there by load would be counted twice,
+//! and the worker says only now and then what is in its queues: after they had begun it would seem to have them once
+//! more, and get too few of the next. Spawning on any worker ([`super::shared`]) needs none of this, since idle workers
+//! steal what has not started.
 
 use std::sync::atomic::Ordering;
 
@@ -60,6 +64,6 @@ impl Shared {
         let alive = counters.started.get().saturating_sub(counters.ended.get());
         let state = port.state();
         let arriving = port.arriving.load(Ordering::Relaxed);
-        (state == State::Away, alive + counters.ready.get() + arriving, state != State::Parked)
+        (state == State::Away, alive + counters.runnable.get() + arriving, state != State::Parked)
     }
 }

@@ -16,8 +16,9 @@ impl Worker {
         let counters = self.counters();
         let low = self.hints.waiting();
         counters.ready.set((self.ready.len() + self.young.len() + self.fresh.len() + low) as u64);
-        let ready = self.ready.len() + self.young.patient() + low;
-        counters.parked.set(self.alive.borrow().len().saturating_sub(ready) as u64);
+        let runnable = self.ready.len() + self.young.patient() + low;
+        counters.runnable.set(runnable as u64);
+        counters.parked.set(self.alive.borrow().len().saturating_sub(runnable) as u64);
         counters.pending_timers.set(self.timers.borrow().armed() as u64);
         counters.stacks.set(self.stacks.borrow().len() as u64);
     }
