@@ -281,36 +281,26 @@ fn patience(fd: RawFd, interest: Interest) -> impl op::Patience {
 ///
 /// # Safety
 /// As for libc's `readv`.
-unsafe fn read_now(fd: RawFd, (vectors, count): (*const iovec, usize)) -> isize {
+unsafe fn read_now(fd: RawFd, buffers: (*const iovec, usize)) -> isize {
     // SAFETY: the caller's promise.
-    unsafe {
-        sys::syscall6(
-            libc::SYS_preadv2,
-            fd as usize,
-            vectors as usize,
-            count,
-            usize::MAX,
-            usize::MAX,
-            libc::RWF_NOWAIT as usize,
-        )
-    }
+    unsafe { call_now(libc::SYS_preadv2, fd, buffers) }
 }
 
 /// As [`read_now`], for writing.
 ///
 /// # Safety
 /// As for libc's `writev`.
-unsafe fn write_now(fd: RawFd, (vectors, count): (*const iovec, usize)) -> isize {
+unsafe fn write_now(fd: RawFd, buffers: (*const iovec, usize)) -> isize {
     // SAFETY: the caller's promise.
-    unsafe {
-        sys::syscall6(
-            libc::SYS_pwritev2,
-            fd as usize,
-            vectors as usize,
-            count,
-            usize::MAX,
-            usize::MAX,
-            libc::RWF_NOWAIT as usize,
-        )
-    }
+    unsafe { call_now(libc::SYS_pwritev2, fd, buffers) }
+}
+
+/// # Safety
+/// As for the system call of that number, which is one of the two above.
+unsafe fn call_now(number: libc::c_long, fd: RawFd, (vectors, count): (*const iovec, usize)) -> isize {
+    let (fd, everywhere, flags) = (fd as usize, usize::MAX, libc::RWF_NOWAIT as usize);
+    // SAFETY: the caller's promise.
+    let result = unsafe { sys::syscall6(number, fd, vectors as usize, count, everywhere, everywhere, flags) };
+    // Emulators and sandboxes lack the call altogether, which is as much as not knowing the flag.
+    if result == -(libc::ENOSYS as isize) { -(libc::EOPNOTSUPP as isize) } else { result }
 }
