@@ -111,6 +111,9 @@ const LIMITED: u8 = 2;
 const SHIELDED: u8 = 4;
 /// It has been in spans, which its extras keep.
 const SPANNED: u8 = 8;
+/// It has thread-locals of its own, which its extras exchange.
+#[cfg(feature = "hook")]
+const PRIVATE: u8 = 32;
 /// It does not give way: [`super::hold`].
 const HELD: u8 = 128;
 /// It is of low priority, and yields in another way.
@@ -152,6 +155,12 @@ impl Attention {
         if self.0.load(Ordering::Relaxed) & SPANNED == 0 {
             self.0.fetch_or(SPANNED, Ordering::Relaxed);
         }
+    }
+
+    /// The fiber itself has thread-locals of its own; from now on its extras are asked at every switch.
+    #[cfg(feature = "hook")]
+    pub(crate) fn set_private(&self) {
+        self.0.fetch_or(PRIVATE, Ordering::Relaxed);
     }
 
     /// The fiber itself. False: it was raised before.

@@ -10,6 +10,8 @@ use super::header::Header;
 use super::keeper::Keepers;
 use super::local::Locals;
 use super::priority::Priority;
+#[cfg(feature = "hook")]
+use crate::hook::thread_locals::Private;
 use crate::trace::Spans;
 
 /// See the module's documentation.
@@ -23,6 +25,8 @@ pub(crate) struct Extras {
     pub(super) priority: Cell<Priority>,
     /// Its start has been put off once, for being of low priority.
     pub(super) deferred: Cell<bool>,
+    #[cfg(feature = "hook")]
+    pub(crate) thread_locals: Private,
     keepers: Cell<Keepers>,
 }
 
@@ -33,11 +37,19 @@ impl Extras {
         if self.spans.are_open() {
             self.spans.leave();
         }
+        #[cfg(feature = "hook")]
+        if self.thread_locals.are_in_use() {
+            self.thread_locals.exchange();
+        }
     }
 
     /// The fiber is back on the processor. As [`Extras::leave`].
     #[inline(always)]
     pub(super) fn enter(&self) {
+        #[cfg(feature = "hook")]
+        if self.thread_locals.are_in_use() {
+            self.thread_locals.exchange();
+        }
         if self.spans.are_open() {
             self.spans.enter();
         }
@@ -53,11 +65,16 @@ impl Extras {
     pub(crate) fn finish(&self) {
         self.locals.close();
         self.spans.close();
+        #[cfg(feature = "hook")]
+        self.thread_locals.end();
     }
 
     /// The fiber is over, and its result has found its way. Runs on the fiber's stack, if it had one.
     #[cold]
     pub(crate) fn end(&self, id: u64) {
+        // A result that nobody wanted may have used some again when it was dropped.
+        #[cfg(feature = "hook")]
+        self.thread_locals.end();
         self.keepers.take().leave(id);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! `std::net`, `std::os::unix::net`, `std::thread::sleep` and C libraries that are linked in call libc by name, and the
 //! linker prefers a definition in the program to the one in the C library. So code that knows nothing of fibers
-//! cooperates. The kernel is reached by raw system calls: there is no `dlsym`, and no way back into a hook.
+//! cooperates. The kernel is reached by raw system calls: there is no `dlsym` (but for the symbols that have no system
+//! call behind them), and no way back into a hook.
 //!
 //! Which code may be called, and what to mind: [`guide`].
 //!
@@ -30,6 +31,12 @@
 //!
 //! A global allocator that waits for a lock of `std` does so inside [`no_yield`](crate::no_yield): the runtime, too,
 //! allocates, at moments when a fiber must not be left.
+//!
+//! # Thread-locals
+//! `thread_local!` is shared by the fibers of a worker, and a library that notes in one what the *thread* is doing is
+//! wrong about its fibers. Tokio's are an exception: each fiber has them for itself, so that blocking clients that are made
+//! of asynchronous ones (`postgres`) work, as many at once as there are fibers. This needs the program's symbols, which
+//! `strip = true` removes: [`private_thread_locals`] says what was found. `tokio::task_local!` remains shared.
 //!
 //! # What callers may rely on
 //! - `errno` and return values are the kernel's: `SO_RCVTIMEO` and `SO_SNDTIMEO` expire with `EAGAIN`, a descriptor
@@ -59,6 +66,7 @@ use std::cell::Cell;
 
 use crate::scheduler::worker::Worker;
 
+mod private;
 mod self_test;
 
 #[cfg(feature = "hook")]
@@ -98,6 +106,8 @@ mod symbols;
 #[cfg(feature = "hook")]
 mod thread;
 #[cfg(feature = "hook")]
+pub(crate) mod thread_locals;
+#[cfg(feature = "hook")]
 mod vectors;
 
 #[doc = include_str!("guide.md")]
@@ -106,6 +116,7 @@ mod vectors;
 #[doc = include_str!("guide_dangers.md")]
 pub mod guide {}
 
+pub use private::{PrivateThreadLocals, ThreadLocalsError, private_thread_locals};
 pub(crate) use self_test::check_at_start;
 pub use self_test::{HookError, self_test};
 

@@ -22,6 +22,8 @@ use crate::fiber::Placement;
 use crate::fiber::blocks::BlockCache;
 use crate::fiber::header::{Header, Phase, Unstarted};
 use crate::fiber::park::COURTESY;
+#[cfg(feature = "hook")]
+use crate::hook::thread_locals::Private;
 use crate::metrics::Counters;
 use crate::reactor::poller::Poller;
 use crate::sim::SimState;
@@ -73,6 +75,9 @@ pub(crate) struct Worker {
     /// For fibers with a hint of priority.
     pub(super) hints: Hints,
     ids: IdBlock,
+    /// Thread-locals of libraries that code on this thread uses outside fibers.
+    #[cfg(feature = "hook")]
+    pub(crate) thread_locals: Private,
     clock: Clock,
     pub(super) sim: Option<Box<SimState>>,
     poller: Option<Poller>,
@@ -127,6 +132,8 @@ impl Worker {
             swept: Cell::new(false),
             hints: Hints::new(),
             ids: IdBlock::new(),
+            #[cfg(feature = "hook")]
+            thread_locals: Private::default(),
             clock,
             sim,
             poller,
@@ -143,6 +150,8 @@ impl Worker {
             current.set(self);
         });
         self.port.set_driven(true);
+        #[cfg(feature = "hook")]
+        self.set_thread_locals_aside();
         Entered { worker: self, _spans: trace::leave_thread() }
     }
 
@@ -422,6 +431,8 @@ pub(crate) struct Entered<'a> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        #[cfg(feature = "hook")]
+        self.worker.restore_thread_locals();
         self.worker.port.set_driven(false);
         CURRENT.with(|current| current.set(null()));
     }

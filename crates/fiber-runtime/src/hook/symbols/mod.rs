@@ -7,6 +7,7 @@
 use super::self_test::Probe;
 
 mod descriptor;
+mod destructor;
 mod futex;
 mod lock;
 mod name;
@@ -34,7 +35,7 @@ impl Symbol {
 unsafe impl Sync for Symbol {}
 
 /// Every symbol that is defined, by kind.
-pub(super) static TABLE: [&[Symbol]; 9] = [
+pub(super) static TABLE: [&[Symbol]; 10] = [
     socket::SYMBOLS,
     stream::SYMBOLS,
     readiness::SYMBOLS,
@@ -44,6 +45,7 @@ pub(super) static TABLE: [&[Symbol]; 9] = [
     process::SYMBOLS,
     lock::SYMBOLS,
     name::SYMBOLS,
+    destructor::SYMBOLS,
 ];
 
 /// Whether the call is a fiber's. If not, a self test that is running learns that the call arrived here.
