@@ -14,8 +14,8 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! Not hooked: `recvmmsg`, `sendmmsg`, `splice` and `sendfile`, which block the worker; run those on the blocking pool
-//! with [`crate::offload`].
+//! Not hooked: `recvmmsg` and `sendmmsg`, which block the worker; run those on the blocking pool with
+//! [`crate::offload`].
 //!
 //! # Locks
 //! `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock`, `LazyLock` and `Barrier` of `std::sync` make a fiber wait and not its
@@ -107,6 +107,8 @@ mod symbols;
 mod thread;
 #[cfg(feature = "hook")]
 pub(crate) mod thread_locals;
+#[cfg(feature = "hook")]
+mod transfer;
 #[cfg(feature = "hook")]
 mod vectors;
 

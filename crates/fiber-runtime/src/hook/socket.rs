@@ -23,7 +23,7 @@ pub(super) fn timeouts_are_in_use() {
 }
 
 /// One call's deadline, found out when it first has to wait and then kept, however many waits the call needs.
-struct CallDeadline {
+pub(super) struct CallDeadline {
     fd: RawFd,
     /// `SO_RCVTIMEO` or `SO_SNDTIMEO`.
     option: c_int,
@@ -31,11 +31,11 @@ struct CallDeadline {
 }
 
 impl CallDeadline {
-    fn new(fd: RawFd, option: c_int) -> Self {
+    pub(super) fn new(fd: RawFd, option: c_int) -> Self {
         Self { fd, option, found: None }
     }
 
-    fn get(&mut self) -> Result<Option<Instant>, Stop> {
+    pub(super) fn get(&mut self) -> Result<Option<Instant>, Stop> {
         let (fd, option) = (self.fd, self.option);
         let interest = if option == libc::SO_RCVTIMEO { Interest::Read } else { Interest::Write };
         *self.found.get_or_insert_with(|| {

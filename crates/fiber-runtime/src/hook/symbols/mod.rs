@@ -16,6 +16,7 @@ mod readiness;
 mod socket;
 mod stream;
 mod time;
+mod transfer;
 
 /// A symbol that is defined here.
 pub(super) struct Symbol {
@@ -35,7 +36,7 @@ impl Symbol {
 unsafe impl Sync for Symbol {}
 
 /// Every symbol that is defined, by kind.
-pub(super) static TABLE: [&[Symbol]; 10] = [
+pub(super) static TABLE: [&[Symbol]; 11] = [
     socket::SYMBOLS,
     stream::SYMBOLS,
     readiness::SYMBOLS,
@@ -46,6 +47,7 @@ pub(super) static TABLE: [&[Symbol]; 10] = [
     lock::SYMBOLS,
     name::SYMBOLS,
     destructor::SYMBOLS,
+    transfer::SYMBOLS,
 ];
 
 /// Whether the call is a fiber's. If not, a self test that is running learns that the call arrived here.
