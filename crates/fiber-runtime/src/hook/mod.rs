@@ -14,8 +14,9 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! Not hooked: `recvmmsg` and `sendmmsg`, which block the worker; run those on the blocking pool with
-//! [`crate::offload`].
+//! Not hooked, because they block on nothing that can be waited for or are not worth it: `open` of a named pipe, calls of a
+//! C library's own buffered files, `preadv2` and `pwritev2` at the position where the file stands, SysV and POSIX queues and
+//! semaphores. They block the worker; run those on the blocking pool with [`crate::offload`].
 //!
 //! # Locks
 //! `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock`, `LazyLock` and `Barrier` of `std::sync` make a fiber wait and not its
@@ -97,6 +98,8 @@ mod poll;
 mod process;
 #[cfg(feature = "hook")]
 mod select;
+#[cfg(feature = "hook")]
+mod several;
 #[cfg(feature = "hook")]
 mod sleep;
 #[cfg(feature = "hook")]

@@ -264,7 +264,7 @@ pub(super) unsafe fn sendmsg(fd: RawFd, message: *const msghdr, flags: c_int) ->
 ///
 /// # Safety
 /// The buffers can be read.
-unsafe fn send_rest(
+pub(super) unsafe fn send_rest(
     fd: RawFd,
     buffers: &[iovec],
     mut sent: usize,

@@ -2,12 +2,12 @@
 
 use std::ptr;
 
-use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 use super::{Symbol, in_fiber};
 use crate::hook::outcome::{Errno, plain};
 use crate::hook::self_test::Probe;
-use crate::hook::socket;
+use crate::hook::{fortify, several, socket};
 use crate::sys;
 
 /// What is defined here.
@@ -15,9 +15,13 @@ pub(super) const SYMBOLS: &[Symbol] = &[
     Symbol::new("recv", recv as *const ()),
     Symbol::new("recvfrom", recvfrom as *const ()),
     Symbol::new("recvmsg", recvmsg as *const ()),
+    Symbol::new("recvmmsg", recvmmsg as *const ()),
+    Symbol::new("__recv_chk", __recv_chk as *const ()),
+    Symbol::new("__recvfrom_chk", __recvfrom_chk as *const ()),
     Symbol::new("send", send as *const ()),
     Symbol::new("sendto", sendto as *const ()),
     Symbol::new("sendmsg", sendmsg as *const ()),
+    Symbol::new("sendmmsg", sendmmsg as *const ()),
     Symbol::new("accept", accept as *const ()),
     Symbol::new("accept4", accept4 as *const ()),
     Symbol::new("connect", connect as *const ()),
@@ -50,6 +54,38 @@ unsafe extern "C" fn recvfrom(
     // SAFETY: the caller's promise.
     let outcome = unsafe { socket::recvfrom(fd, (buffer, length), flags, (address, address_length)) };
     errno.finish(outcome, libc::EAGAIN)
+}
+
+/// # Safety
+/// As for libc's `recv`; the buffer has `room` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __recv_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    fortify::check(length, room);
+    // SAFETY: the caller's promise.
+    unsafe { recv(fd, buffer, length, flags) }
+}
+
+/// # Safety
+/// As for libc's `recvfrom`; the buffer has `room` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    room: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    address_length: *mut socklen_t,
+) -> ssize_t {
+    fortify::check(length, room);
+    // SAFETY: the caller's promise.
+    unsafe { recvfrom(fd, buffer, length, flags, address, address_length) }
 }
 
 /// # Safety
@@ -106,6 +142,40 @@ unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     let errno = Errno::save();
     // SAFETY: the caller's promise.
     let outcome = unsafe { socket::sendmsg(fd, message, flags) };
+    errno.finish(outcome, libc::EAGAIN)
+}
+
+/// # Safety
+/// As for libc's `recvmmsg`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn recvmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
+    if !in_fiber(Probe::Other) {
+        // SAFETY: the caller's promise.
+        return plain(unsafe { several::recvmmsg_raw(fd, (messages, count), flags, timeout) }) as c_int;
+    }
+    let errno = Errno::save();
+    // SAFETY: the caller's promise.
+    let outcome = unsafe { several::recvmmsg(fd, (messages, count), flags, timeout) };
+    errno.finish(outcome, libc::EAGAIN)
+}
+
+/// # Safety
+/// As for libc's `sendmmsg`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    if !in_fiber(Probe::Other) {
+        // SAFETY: the caller's promise.
+        return plain(unsafe { several::sendmmsg_raw(fd, (messages, count), flags) }) as c_int;
+    }
+    let errno = Errno::save();
+    // SAFETY: the caller's promise.
+    let outcome = unsafe { several::sendmmsg(fd, (messages, count), flags) };
     errno.finish(outcome, libc::EAGAIN)
 }
 

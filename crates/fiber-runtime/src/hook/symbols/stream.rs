@@ -3,9 +3,9 @@
 use libc::{c_int, c_void, iovec, size_t, ssize_t};
 
 use super::{Symbol, in_fiber};
-use crate::hook::anonymous;
 use crate::hook::outcome::{Errno, plain};
 use crate::hook::self_test::Probe;
+use crate::hook::{anonymous, fortify};
 use crate::sys;
 
 /// What is defined here.
@@ -14,6 +14,7 @@ pub(super) const SYMBOLS: &[Symbol] = &[
     Symbol::new("readv", readv as *const ()),
     Symbol::new("write", write as *const ()),
     Symbol::new("writev", writev as *const ()),
+    Symbol::new("__read_chk", __read_chk as *const ()),
 ];
 
 /// # Safety
@@ -29,6 +30,15 @@ unsafe extern "C" fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssi
     // SAFETY: the caller's promise.
     let outcome = unsafe { anonymous::read(fd, (buffer, length)) };
     errno.finish(outcome, libc::EAGAIN)
+}
+
+/// # Safety
+/// As for libc's `read`; the buffer has `room` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __read_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t) -> ssize_t {
+    fortify::check(length, room);
+    // SAFETY: the caller's promise.
+    unsafe { read(fd, buffer, length) }
 }
 
 /// # Safety
