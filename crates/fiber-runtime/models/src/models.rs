@@ -1,6 +1,7 @@
 //! The models, one topic a file.
 
 mod depot;
+mod futex;
 mod inbox;
 mod join;
 

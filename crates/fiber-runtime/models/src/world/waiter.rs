@@ -86,3 +86,8 @@ pub(crate) fn wait(_label: &'static str, deadline: Option<Instant>) -> Woken {
     Waiter::current().0.wait();
     Woken::Signal
 }
+
+/// As [`wait`]: no model cancels what waits so.
+pub(crate) fn wait_uncancelled(label: &'static str, deadline: Option<Instant>) -> Woken {
+    wait(label, deadline)
+}
