@@ -936,3 +936,51 @@ fn handles_of_fibers_that_wait_for_locks_may_be_used_meanwhile() {
         assert_eq!(waiter.join().unwrap(), 1);
     });
 }
+
+/// A lock that is held across a wait, by fibers of one worker: with hooks or without, in a process of its own.
+#[test]
+fn the_same_program_hangs_without_the_hooks() {
+    const CHILD: &str = "HOOK_STD_SYNC_CHILD";
+    const NAME: &str = "the_same_program_hangs_without_the_hooks";
+
+    fn program(hooks: bool) {
+        let runtime = runtime(2);
+        let lock = Arc::new(Mutex::new(0));
+        let add = |lock: Arc<Mutex<u32>>| {
+            move || {
+                let mut sum = lock.lock().unwrap();
+                time::sleep(MILLI);
+                *sum += 1;
+            }
+        };
+        let fibers: Vec<_> = (0..10)
+            .map(|_| {
+                let add = add(lock.clone());
+                runtime.spawn(move || if hooks { add() } else { hook::disabled(add) })
+            })
+            .collect();
+        join(fibers);
+        assert_eq!(*lock.lock().unwrap(), 10);
+    }
+    if let Ok(mode) = std::env::var(CHILD) {
+        return program(mode == "hooks");
+    }
+    let ends_within = |mode: &str, limit: Duration| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", NAME]).env(CHILD, mode).stdout(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "{mode}: {status}");
+                return true;
+            }
+            thread::sleep(5 * MILLI);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        false
+    };
+    assert!(ends_within("hooks", common::PATIENCE), "it ends with hooks");
+    assert!(!ends_within("no hooks", Duration::from_secs(3)), "it hangs without them");
+}
