@@ -9,21 +9,28 @@ use crate::program;
 /// # Panics
 /// If the system refuses what its hard limit allows.
 pub fn allow(wanted: u64) -> bool {
+    match raise(wanted) {
+        Ok(()) => true,
+        Err(maximum) => {
+            program::skipped(&format!("{wanted} descriptors are needed, and the hard limit is {maximum}"));
+            false
+        }
+    }
+}
+
+/// As [`allow`]; fails with the hard limit.
+fn raise(wanted: u64) -> Result<(), u64> {
     let limits = getrlimit(Resource::Nofile);
     // `None` is without limit.
     if limits.current.is_none_or(|current| current >= wanted) {
-        return true;
+        return Ok(());
     }
-    if limits.maximum.is_some_and(|maximum| maximum < wanted) {
-        program::skipped(&format!(
-            "{wanted} descriptors are needed, and the hard limit is {:?}",
-            limits.maximum
-        ));
-        return false;
+    if let Some(maximum) = limits.maximum.filter(|maximum| *maximum < wanted) {
+        return Err(maximum);
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limits.maximum })
         .expect("the soft limit may be raised up to the hard one");
-    true
+    Ok(())
 }
 
 #[cfg(test)]
@@ -31,13 +38,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_limit_allows_is_refused_and_what_is_there_is_not() {
-        assert!(allow(1));
-        let limits = getrlimit(Resource::Nofile);
-        if let Some(maximum) = limits.maximum {
-            assert!(!allow(maximum + 1));
-            assert!(allow(maximum));
-            assert_eq!(getrlimit(Resource::Nofile).current, limits.current.max(Some(maximum)));
+    fn the_soft_limit_is_raised_up_to_the_hard_one_and_no_further() {
+        assert_eq!(raise(1), Ok(()));
+        if let Some(maximum) = getrlimit(Resource::Nofile).maximum {
+            assert_eq!(raise(maximum + 1), Err(maximum));
+            assert_eq!(raise(maximum), Ok(()));
+            assert_eq!(getrlimit(Resource::Nofile).current, Some(maximum));
         }
     }
 }

@@ -34,7 +34,7 @@ fn two_thousand_slow_requests_are_waited_for_at_once_on_two_workers() {
     // A worker that waited for one at a time would need more than an hour.
     assert!(fibers.elapsed < 10 * delay, "they waited for each other: {fibers:?}");
     assert!(fibers.threads < 20, "fibers became threads: {fibers:?}");
-    assert!(threads.threads > REQUESTS as u64 / 2, "{threads:?}");
+    assert!(threads.threads > 200, "{threads:?}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn two_hundred_fibers_of_one_worker_sleep_in_the_server_at_once_and_then_transfe
     // One after the other they would sleep a hundred seconds; the server starts a process for each.
     assert!(fibers.elapsed < Duration::from_secs(30), "they waited for each other: {fibers:?}");
     assert!(fibers.threads < 20, "fibers became threads: {fibers:?}");
-    assert!(threads.threads > FIBERS as u64 / 2, "{threads:?}");
+    assert!(threads.threads > 20, "{threads:?}");
     // Everybody's transfers went round in circles, so that all accounts have what they had.
     assert_eq!(totals(&parameters).unwrap(), (100 * i64::from(ACCOUNTS), 0));
 }
