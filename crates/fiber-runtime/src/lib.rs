@@ -39,6 +39,7 @@ mod dump;
 mod exposition;
 pub mod fd;
 mod fiber;
+mod forked;
 pub mod fs;
 pub mod hook;
 pub mod io_manager;

@@ -7,13 +7,13 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use common::on_fibers;
-use fiber_runtime::spawn_local;
+use common::{on_fibers, wait_for};
+use fiber_runtime::{Handle, JoinHandle, spawn_local, spawn_on, time, yield_now};
 
 /// A pair of which the first has been waited for, so that everything that can be remembered of it is.
 fn pair_that_has_waited() -> (UnixStream, UnixStream) {
@@ -234,6 +234,260 @@ fn other_commands_of_fcntl_and_ioctl_are_the_kernels() {
     }
     check();
     on_fibers(1, check);
+}
+
+/// What a fiber waits in, with its own error on failure.
+type Wait = fn(RawFd) -> i32;
+
+const WAITS: [(&str, Wait); 4] = [
+    ("recv", |fd| {
+        // SAFETY: there is room for the byte.
+        outcome(unsafe { libc::recv(fd, [0u8].as_mut_ptr().cast(), 1, 0) } as i32)
+    }),
+    ("read", |fd| {
+        // SAFETY: there is room for the byte.
+        outcome(unsafe { libc::read(fd, [0u8].as_mut_ptr().cast(), 1) } as i32)
+    }),
+    ("poll", |fd| {
+        let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry.
+        outcome(unsafe { libc::poll(&raw mut entry, 1, -1) })
+    }),
+    ("send", |fd| {
+        let block = vec![0u8; 4 << 20];
+        // SAFETY: the bytes live through the call.
+        let sent = unsafe { libc::send(fd, block.as_ptr().cast(), block.len(), libc::MSG_NOSIGNAL) };
+        if sent == 4 << 20 { 1 } else { outcome(sent as i32) }
+    }),
+];
+
+/// A result of libc's as one number: the value, or the negated `errno`.
+fn outcome(value: i32) -> i32 {
+    if value < 0 { -errno() } else { value }
+}
+
+/// Makes every wait of [`WAITS`] end well: a byte to receive, or room to send.
+fn satisfy(other: &UnixStream, what: &str) {
+    if what == "send" {
+        let _ = { other }.read_exact(&mut vec![0; 4 << 20]);
+    } else {
+        { other }.write_all(b"x").unwrap();
+    }
+}
+
+/// Waits until the fiber waits for a descriptor.
+fn until_it_waits<T>(waiter: &JoinHandle<T>) {
+    let line = format!("fiber #{} ", waiter.fiber().id());
+    wait_for("a fiber to wait", || {
+        let dump = Handle::current().dump().to_string();
+        dump.lines().any(|fiber| fiber.contains(&line) && fiber.contains("descriptor"))
+    });
+}
+
+#[test]
+fn closing_a_descriptor_ends_the_waits_for_it_from_wherever_it_is_closed() {
+    on_fibers(2, || {
+        for (what, wait) in WAITS {
+            for (place, close) in [
+                ("a fiber of the worker", (|one| drop(one)) as fn(OwnedFd)),
+                ("a fiber of another worker", |one| spawn_on(1, move || drop(one)).join().unwrap()),
+                ("a thread", |one| std::thread::spawn(move || drop(one)).join().unwrap()),
+            ] {
+                let (one, other) = UnixStream::pair().unwrap();
+                let number = one.as_raw_fd();
+                let waiter = spawn_on(0, move || wait(number));
+                until_it_waits(&waiter);
+                close(one.into());
+                let ended = waiter.join().unwrap();
+                if what == "send" {
+                    // What there was room for was sent, and is told.
+                    assert!((1..4 << 20).contains(&ended), "{ended}, {place}");
+                } else {
+                    assert_eq!(ended, -libc::ECANCELED, "{what}, {place}");
+                }
+                drop(other);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_number_that_is_used_again_while_a_fiber_waits_is_of_the_new_file_alone() {
+    on_fibers(2, || {
+        // Numbers that no other test of this process comes upon.
+        for (turn, (what, wait)) in WAITS.into_iter().enumerate().take(3) {
+            for worker in [0, 1] {
+                let number = 800 + 10 * turn as RawFd + worker as RawFd;
+                let (one, other) = UnixStream::pair().unwrap();
+                let (fresh, fresh_other) = UnixStream::pair().unwrap();
+                let old = duplicate_from(&one, number);
+                assert_eq!(old.as_raw_fd(), number);
+                let before = spawn_on(worker, move || wait(number));
+                until_it_waits(&before);
+                // The old file lives on by its other number, so that its registration would, too.
+                // SAFETY: `old` owns the number, before and after.
+                assert_eq!(unsafe { libc::dup2(fresh.as_raw_fd(), number) }, number);
+                assert_eq!(before.join().unwrap(), -libc::ECANCELED, "{what}");
+                let after = spawn_on(worker, move || wait(number));
+                until_it_waits(&after);
+                satisfy(&other, what);
+                time::sleep(Duration::from_millis(2));
+                assert!(!after.is_finished(), "{what}: woken by the old file");
+                satisfy(&fresh_other, what);
+                assert_eq!(after.join().unwrap(), 1, "{what}");
+                // And once more by close and a new number.
+                { &one }.read_exact(&mut [0]).unwrap();
+                drop(old);
+                let again = duplicate_from(&one, number);
+                assert_eq!(again.as_raw_fd(), number);
+                let waiter = spawn_on(worker, move || wait(number));
+                until_it_waits(&waiter);
+                satisfy(&other, what);
+                assert_eq!(waiter.join().unwrap(), 1, "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn closing_one_of_two_duplicates_disturbs_nobody_who_waits_for_the_other() {
+    on_fibers(2, || {
+        for (what, wait) in WAITS {
+            for closer in [0, 1] {
+                let (one, other) = UnixStream::pair().unwrap();
+                let twin = duplicate(&one);
+                let (number, twin_number) = (one.as_raw_fd(), twin.as_raw_fd());
+                let waiter = spawn_on(0, move || wait(number));
+                until_it_waits(&waiter);
+                if what == "send" {
+                    spawn_on(closer, move || drop(twin)).join().unwrap();
+                } else {
+                    let waiter_of_twin = spawn_on(0, move || wait(twin_number));
+                    until_it_waits(&waiter_of_twin);
+                    spawn_on(closer, move || drop(twin)).join().unwrap();
+                    assert_eq!(waiter_of_twin.join().unwrap(), -libc::ECANCELED, "{what}");
+                }
+                time::sleep(Duration::from_millis(1));
+                assert!(!waiter.is_finished(), "{what}");
+                satisfy(&other, what);
+                assert_eq!(waiter.join().unwrap(), 1, "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn shutdown_ends_waits_as_it_does_those_of_threads() {
+    /// What a wait for `socket` ends with when `shut` shuts it down.
+    fn ended(in_fiber: bool, socket: &impl AsRawFd, wait: impl FnOnce(RawFd) -> i32 + Send + 'static) -> i32 {
+        let fd = socket.as_raw_fd();
+        // SAFETY: plain numbers; the socket is the test's own.
+        let shut = move || assert_eq!(unsafe { libc::shutdown(fd, libc::SHUT_RDWR) }, 0);
+        if !in_fiber {
+            let waiter = std::thread::spawn(move || wait(fd));
+            std::thread::sleep(Duration::from_millis(10));
+            shut();
+            return waiter.join().unwrap();
+        }
+        on_fibers(2, move || {
+            let waiter = spawn_on(0, move || wait(fd));
+            until_it_waits(&waiter);
+            spawn_on(1, shut).join().unwrap();
+            waiter.join().unwrap()
+        })
+    }
+    let accept = |fd| {
+        // SAFETY: no address is asked for.
+        outcome(unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) })
+    };
+    for in_fiber in [false, true] {
+        for (what, wait) in WAITS {
+            let (one, _other) = UnixStream::pair().unwrap();
+            let expected = match what {
+                "send" => -libc::EPIPE,
+                "poll" => 1,
+                _ => 0,
+            };
+            if what == "send" {
+                // Until it is full, so that nothing is sent before.
+                one.set_nonblocking(true).unwrap();
+                while { &one }.write(&[0; 4096]).is_ok() {}
+                one.set_nonblocking(false).unwrap();
+            }
+            assert_eq!(ended(in_fiber, &one, wait), expected, "{what}, in a fiber: {in_fiber}");
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(ended(in_fiber, &listener, accept), -libc::EINVAL, "in a fiber: {in_fiber}");
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+        assert_eq!(ended(in_fiber, &listener, accept), -libc::EINVAL, "in a fiber: {in_fiber}");
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(socket.local_addr().unwrap()).unwrap();
+        assert_eq!(ended(in_fiber, &socket, WAITS[0].1), 0, "in a fiber: {in_fiber}");
+        let (one, _other) = UnixDatagram::pair().unwrap();
+        // And those that come after it.
+        let twice = |fd| WAITS[1].1(fd) + WAITS[0].1(fd);
+        assert_eq!(ended(in_fiber, &one, twice), 0, "in a fiber: {in_fiber}");
+    }
+}
+
+#[test]
+fn a_forked_child_blocks_as_a_plain_process_and_takes_nothing_from_its_parent() {
+    on_fibers(1, || {
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        let (numbers, (told, mut tell)) = ([one.as_raw_fd(), other.as_raw_fd()], std::io::pipe().unwrap());
+        let reader = spawn_local(move || {
+            let mut bytes = [0; 3];
+            one.read_exact(&mut bytes).unwrap();
+            bytes
+        });
+        yield_now();
+        // SAFETY: the child makes system calls on numbers of its own table, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: as above.
+            unsafe {
+                libc::close(numbers[0]);
+                libc::close(numbers[1]);
+                // Nothing to read yet: this blocks, and no fiber of the parent's goes on here.
+                let count = libc::read(told.as_raw_fd(), [0u8].as_mut_ptr().cast(), 1);
+                libc::usleep(1_000);
+                libc::_exit(if count == 1 { 7 } else { 1 });
+            }
+        }
+        time::sleep(Duration::from_millis(20));
+        tell.write_all(b"!").unwrap();
+        let mut status = 0;
+        // SAFETY: the child is the test's own.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
+        other.write_all(b"abc").unwrap();
+        assert_eq!(&reader.join().unwrap(), b"abc");
+    });
+}
+
+#[test]
+fn a_socket_that_another_process_uses_too_is_waited_for_here_as_well() {
+    on_fibers(1, || {
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        let reader = spawn_local(move || {
+            let mut bytes = [0; 6];
+            one.read_exact(&mut bytes).unwrap();
+            bytes
+        });
+        yield_now();
+        // The child writes into the same open file, closes it, and is gone.
+        let status = std::process::Command::new("sh")
+            .args(["-c", "printf abc"])
+            .stdout(OwnedFd::from(other.try_clone().unwrap()))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        time::sleep(Duration::from_millis(2));
+        assert!(!reader.is_finished());
+        other.write_all(b"def").unwrap();
+        assert_eq!(&reader.join().unwrap(), b"abcdef");
+    });
 }
 
 fn errno() -> i32 {

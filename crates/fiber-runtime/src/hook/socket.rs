@@ -192,12 +192,12 @@ fn goes_on(fd: RawFd, flags: c_int, deadline: &mut CallDeadline) -> GoesOn {
 pub(super) unsafe fn readv(
     fd: RawFd,
     buffers: (*const iovec, usize),
-    now: impl FnMut() -> isize,
+    mut now: impl FnMut() -> isize,
 ) -> Result<usize, Stop> {
     let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
     // SAFETY: asked after the kernel has accepted them.
     let room = || vectors::total(unsafe { vectors::buffers(buffers) });
-    op::receive(fd, 0, room, || deadline.get(), now)
+    op::receive(fd, 0, room, || deadline.get(), |_| now())
 }
 
 /// `writev` by way of `now`, which begins to write without waiting.

@@ -46,21 +46,43 @@ pub(crate) fn drive(
 }
 
 /// As [`drive`] for a receive, which waits first where trying is known to be in vain. `room` is asked after success for
-/// how many bytes there was room.
+/// how many bytes there was room. `attempt` is given `MSG_DONTWAIT`, or nothing where the call does not wait in any case.
 #[inline]
 pub(crate) fn receive(
     fd: RawFd,
     flags: c_int,
     room: impl FnOnce() -> usize,
     patience: impl Patience,
-    attempt: impl FnMut() -> isize,
+    mut attempt: impl FnMut(c_int) -> isize,
 ) -> Result<usize, Stop> {
+    const WOULD_BLOCK: isize = -(libc::EAGAIN as isize);
+
     let drained = drained::is_drained(fd, flags);
+    let mut has_waited = drained;
+    let attempt = || match attempt(libc::MSG_DONTWAIT) {
+        WOULD_BLOCK if std::mem::replace(&mut has_waited, true) && is_shut_down(fd) => {
+            // The event will not come again, and the next receive is to end as well.
+            reactor::remember_edge(fd);
+            match attempt(0) {
+                WOULD_BLOCK => 0,
+                result => result,
+            }
+        }
+        result => result,
+    };
     drive_from(drained, fd, Interest::Read, patience, attempt, |count| {
         if count > 0 {
             drained::received(fd, flags, count, room());
         }
     })
+}
+
+/// Whether nothing can arrive any more. A socket of datagrams that is shut down ends the receives that wait with nothing,
+/// and says "would block" to those that do not: asked where a wait was in vain, for it is rarely so.
+#[cold]
+fn is_shut_down(fd: RawFd) -> bool {
+    let mut asked = [pollfd { fd, events: libc::POLLRDHUP, revents: 0 }];
+    poll(&mut asked, Some(Duration::ZERO)).is_ok() && asked[0].revents & libc::POLLRDHUP != 0
 }
 
 /// The loop behind [`drive`]. With `wait_first`, the first attempt comes after a wait; `done` is told of the result
@@ -205,11 +227,9 @@ pub(crate) unsafe fn recvfrom(
         flags,
         || length,
         patience,
-        || {
+        |waiting| {
             // SAFETY: the caller's promise.
-            unsafe {
-                sys::recvfrom_raw(fd, buffer, length, flags | libc::MSG_DONTWAIT, address, address_length)
-            }
+            unsafe { sys::recvfrom_raw(fd, buffer, length, flags | waiting, address, address_length) }
         },
     )
 }
@@ -247,9 +267,7 @@ pub(crate) unsafe fn recvmsg(
         buffers.iter().fold(0, |total: usize, buffer| total.saturating_add(buffer.iov_len))
     };
     // SAFETY: the caller's promise.
-    receive(fd, flags, room, patience, || unsafe {
-        sys::recvmsg_raw(fd, message, flags | libc::MSG_DONTWAIT)
-    })
+    receive(fd, flags, room, patience, |waiting| unsafe { sys::recvmsg_raw(fd, message, flags | waiting) })
 }
 
 /// `sendmsg(2)`, which may send less than everything.

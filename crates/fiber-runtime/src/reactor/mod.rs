@@ -53,6 +53,12 @@ pub(crate) fn wait(fd: RawFd, interest: Interest, deadline: Option<Instant>) -> 
         })
 }
 
+/// Lets the next wait for `fd` to become readable return at once, if the calling fiber's worker watches it.
+#[cold]
+pub(crate) fn remember_edge(fd: RawFd) {
+    Worker::with_current_fiber(|worker, _| worker.with_readable_source(fd, poller::Source::remember_edge));
+}
+
 /// Says that `fd` is about to be closed: fibers that wait for it, on any worker, end with `ECANCELED`, and the number
 /// registers anew when it is used again. Called before `close`, from any thread.
 pub(crate) fn closing(fd: RawFd) {

@@ -82,6 +82,10 @@ impl Source {
         }
     }
 
+    pub(super) fn remember_edge(&mut self) {
+        self.read.ready = true;
+    }
+
     fn token(&self, fd: RawFd) -> Token {
         Token((self.generation as usize) << 32 | fd as usize)
     }

@@ -74,6 +74,17 @@ fn split(fd: RawFd) -> Option<(usize, usize)> {
     (fd < CHUNK * CHUNKS).then_some((fd / CHUNK, fd % CHUNK))
 }
 
+/// In a forked child: nobody has registered anything. Who does so again does it under a new generation.
+pub(crate) fn forget() {
+    for chunk in &TABLE {
+        // Acquire pairs with the Release in `entry`. SAFETY: null, or a leaked chunk.
+        let chunk = unsafe { chunk.load(Ordering::Acquire).as_ref() };
+        for entry in chunk.into_iter().flatten() {
+            entry.retire();
+        }
+    }
+}
+
 /// The entry, if anybody has ever waited for a number near it.
 pub(crate) fn existing(fd: RawFd) -> Option<&'static Entry> {
     let (chunk, at) = split(fd)?;

@@ -120,6 +120,7 @@ impl Builder {
         config.validate()?;
         overflow::install();
         crate::panic_hook::install();
+        crate::forked::install();
         crate::hook::link();
         if config.hooks {
             crate::hook::check_at_start();

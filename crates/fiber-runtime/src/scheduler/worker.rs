@@ -163,6 +163,11 @@ impl Worker {
         unsafe { worker.as_ref() }.map(body)
     }
 
+    /// In a forked child: the calling thread is nobody's worker any more.
+    pub(crate) fn abandon() {
+        CURRENT.with(|current| current.set(null()));
+    }
+
     /// Calls `body` with the calling thread's worker and the fiber it runs, if it runs one.
     #[inline(always)]
     pub(crate) fn with_current_fiber<R>(body: impl FnOnce(&Worker, &Header) -> R) -> Option<R> {

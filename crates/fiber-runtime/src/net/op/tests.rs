@@ -50,19 +50,10 @@ fn receive(fd: RawFd, buffer: &mut [u8], count: &Count) -> Result<usize, Stop> {
         0,
         || length,
         patience,
-        || {
+        |waiting| {
             count.attempts.set(count.attempts.get() + 1);
             // SAFETY: the buffer is borrowed through the call; no address is asked for.
-            unsafe {
-                sys::recvfrom_raw(
-                    fd,
-                    start.cast(),
-                    length,
-                    libc::MSG_DONTWAIT,
-                    ptr::null_mut(),
-                    ptr::null_mut(),
-                )
-            }
+            unsafe { sys::recvfrom_raw(fd, start.cast(), length, waiting, ptr::null_mut(), ptr::null_mut()) }
         },
     )
 }
