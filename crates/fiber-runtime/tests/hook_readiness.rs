@@ -474,6 +474,75 @@ fn a_mask_that_lets_a_signal_in_is_honoured() {
     });
 }
 
+#[test]
+fn a_signal_ends_no_wait_of_a_fiber() {
+    static INTERRUPTIONS: AtomicUsize = AtomicUsize::new(0);
+
+    extern "C" fn count(_: c_int) {
+        INTERRUPTIONS.fetch_add(1, Ordering::SeqCst);
+    }
+
+    on_fibers(1, || {
+        // Without SA_RESTART.
+        // SAFETY: a handler that adds to a counter.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = count as *const () as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()), 0);
+        }
+        let (one, mut other) = UnixStream::pair().unwrap();
+        let (third, _fourth) = UnixStream::pair().unwrap();
+        let fd = one.as_raw_fd();
+        let one_of_two = [entry(&one, libc::POLLIN), entry(&third, libc::POLLIN)];
+        let wanted = [Set::of([&one]), Set::none(), Set::none()];
+        type Wait = Box<dyn FnOnce() -> c_int>;
+        let waits: [Wait; 5] = [
+            Box::new(move || poll(&mut { one_of_two }, -1)),
+            Box::new(move || select(1024, &mut { wanted }, None)),
+            Box::new(move || {
+                let long = timespec { tv_sec: 0, tv_nsec: 40 * MILLION };
+                // SAFETY: the time lives through the call, and what is left is not asked for.
+                outcome(unsafe { libc::nanosleep(&raw const long, ptr::null_mut()) }) + 1
+            }),
+            Box::new(move || {
+                // SAFETY: the descriptors are this closure's, and there is room for the event.
+                unsafe {
+                    let epoll = OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC));
+                    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+                    libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event);
+                    outcome(libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, -1))
+                }
+            }),
+            Box::new(move || {
+                // SAFETY: there is room for the byte.
+                outcome(unsafe { libc::recv(fd, [0u8].as_mut_ptr().cast(), 1, libc::MSG_PEEK) } as c_int)
+            }),
+        ];
+        let waiters = waits.map(spawn_local);
+        yield_now();
+        // SAFETY: this thread outlives the fiber.
+        let worker = unsafe { libc::pthread_self() };
+        let signals = std::thread::spawn(move || {
+            for sent in 1..=10 {
+                // SAFETY: the worker is there until the test is over.
+                assert_eq!(unsafe { libc::pthread_kill(worker, libc::SIGUSR1) }, 0);
+                while INTERRUPTIONS.load(Ordering::SeqCst) < sent {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        common::wait_for("the signals", || signals.is_finished());
+        signals.join().unwrap();
+        for waiter in &waiters[..2] {
+            assert!(!waiter.is_finished());
+        }
+        other.write_all(b"x").unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), 1);
+        }
+    });
+}
+
 unsafe extern "C" {
     fn __poll_chk(fds: *mut pollfd, count: libc::nfds_t, timeout_ms: c_int, size: usize) -> c_int;
     fn __ppoll_chk(

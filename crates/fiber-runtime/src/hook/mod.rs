@@ -18,6 +18,9 @@
 //! C library's own buffered files, `preadv2` and `pwritev2` at the position where the file stands, SysV and POSIX queues and
 //! semaphores. They block the worker; run those on the blocking pool with [`crate::offload`].
 //!
+//! # What is left alone
+#![doc = include_str!("left_alone.md")]
+//!
 //! # Locks
 //! `Mutex`, `RwLock`, `Condvar`, `Once`, `OnceLock`, `LazyLock` and `Barrier` of `std::sync` make a fiber wait and not its
 //! worker. Fibers of any worker and plain threads may share one, and a fiber may hold one across whatever it waits for. Such
@@ -43,6 +46,8 @@
 //! - `errno` and return values are the kernel's: `SO_RCVTIMEO` and `SO_SNDTIMEO` expire with `EAGAIN`, a descriptor
 //!   with `O_NONBLOCK` gives `EAGAIN` at once, reads are short when less is there, `clock_nanosleep` returns the error
 //!   number. A call that succeeds leaves `errno` as it was.
+//! - No signal ends the wait of a fiber: `EINTR` comes from plain calls only, such as `ppoll` with a mask that lets blocked
+//!   signals in. Handlers run on the worker's thread meanwhile, or on any other.
 //! - `O_NONBLOCK` and socket timeouts are asked of the kernel when a call first has to wait for a descriptor, and again after
 //!   the process has set either on any descriptor. Whoever sets them past libc (by a raw system call, or in another process
 //!   that shares the open file) after a fiber has waited for that descriptor is not heard until then.
