@@ -78,6 +78,21 @@ fn a_number_that_a_counter_has_no_room_for_waits() {
     check_calls(Family::Counter, [(0, Call::Add(3)), (1, Call::Add(u64::MAX - 1))]);
 }
 
+#[test]
+fn a_datagram_socket_that_was_shut_down_gives_nothing_and_does_not_wait() {
+    for family in [Family::UnixDatagram, Family::UnixPacket, Family::Udp] {
+        let calls = [
+            Call::Shutdown(libc::SHUT_RD),
+            Call::Recv(5, 0),
+            Call::Read(5),
+            Call::Readv(vec![5, 5]),
+            Call::NonBlocking(true, false),
+            Call::Recv(5, 0),
+        ];
+        check_calls(family, calls.map(|call| (0, call)));
+    }
+}
+
 /// Makes these calls in all ways and compares.
 #[track_caller]
 fn check_calls(family: Family, calls: impl IntoIterator<Item = (usize, Call)>) {

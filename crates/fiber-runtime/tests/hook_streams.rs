@@ -178,6 +178,23 @@ fn writing_nothing_to_a_datagram_socket_is_a_datagram() {
 }
 
 #[test]
+fn shutting_a_datagram_socket_down_ends_the_wait_for_it() {
+    on_fibers(1, || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(socket.local_addr().unwrap()).unwrap();
+        let number = socket.as_raw_fd();
+        let waiting = spawn_local(move || socket.recv(&mut [0; 8]).unwrap());
+        for _ in 0..3 {
+            yield_now();
+        }
+        assert!(!waiting.is_finished());
+        // SAFETY: plain numbers, of a socket that the fiber keeps open.
+        assert_eq!(unsafe { libc::shutdown(number, libc::SHUT_RD) }, 0);
+        assert_eq!(waiting.join().unwrap(), 0);
+    });
+}
+
+#[test]
 fn a_named_pipe_parks_both_of_its_ends() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe");

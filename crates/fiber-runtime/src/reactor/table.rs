@@ -19,12 +19,17 @@ pub(crate) struct Entry {
     state: AtomicU64,
     /// A generation in the upper half, in the lower half what somebody noted of its file. Good for nothing under any
     /// other generation.
+    #[cfg(feature = "hook")]
     note: AtomicU64,
 }
 
 impl Entry {
     const fn new() -> Self {
-        Entry { state: AtomicU64::new(1 << 32), note: AtomicU64::new(0) }
+        Entry {
+            state: AtomicU64::new(1 << 32),
+            #[cfg(feature = "hook")]
+            note: AtomicU64::new(0),
+        }
     }
 
     /// The current generation, never zero.
