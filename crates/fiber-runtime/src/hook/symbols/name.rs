@@ -1,5 +1,6 @@
 //! The resolver.
 
+#[cfg(not(target_feature = "crt-static"))]
 use libc::{addrinfo, c_char, c_int, sockaddr, socklen_t};
 
 use super::Symbol;
