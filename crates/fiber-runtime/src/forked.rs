@@ -3,8 +3,8 @@
 //! `fork` copies the memory of all threads but only the calling one goes on, and the epoll instances and eventfds of the
 //! workers are shared with the parent. In the child no worker runs; a fiber that called `fork` is the only one, and must not
 //! park. And what the child closes, as it does before it starts another program, must not take the parent's registrations
-//! out of the shared instances. So the child forgets, before `fork` returns in it, that its thread is a worker's and who has
-//! registered which descriptor: from then on every hooked call is plain.
+//! out of the shared instances. So the child forgets, before `fork` returns in it, that its thread is a worker's, who has
+//! registered which descriptor, and who waits for a lock: from then on every hooked call is plain.
 //!
 //! The child may go on to `exec`, to `_exit`, or to a runtime of its own. It must not return from the fiber that forked, nor
 //! use its parent's runtime, whose threads it does not have.
@@ -40,4 +40,9 @@ pub(crate) fn install() {
 unsafe extern "C" fn forget() {
     Worker::abandon();
     table::forget();
+    // SAFETY: the child has the thread that forked, and no other until this has returned.
+    #[cfg(feature = "hook")]
+    unsafe {
+        crate::hook::futex::forget();
+    }
 }

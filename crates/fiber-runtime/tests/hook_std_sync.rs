@@ -813,6 +813,33 @@ mod by_number {
     }
 
     #[test]
+    fn a_forked_child_spends_no_wake_on_its_parents_fibers() {
+        on_fibers(1, || {
+            let word = Arc::new(AtomicU32::new(0));
+            let waiter = {
+                let word = word.clone();
+                spawn_local(move || wait(&word, 0, None))
+            };
+            yield_now();
+            // SAFETY: the child makes a system call, and ends.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let woken = wake(&word, i32::MAX);
+                // SAFETY: ends the child.
+                unsafe { libc::_exit(if woken == 0 { 7 } else { 1 }) };
+            }
+            let mut status = 0;
+            // SAFETY: the child is the test's own.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
+            time::sleep(2 * MILLI);
+            assert!(!waiter.is_finished());
+            assert_eq!(wake(&word, 1), 1);
+            assert_eq!(waiter.join().unwrap(), Ok(0));
+        });
+    }
+
+    #[test]
     fn a_wake_says_how_many_it_woke_fibers_and_threads_together() {
         let word = Arc::new(AtomicU32::new(0));
         let woken = Arc::new(AtomicUsize::new(0));

@@ -84,7 +84,7 @@ mod epoll;
 #[cfg(feature = "hook")]
 mod fortify;
 #[cfg(feature = "hook")]
-mod futex;
+pub(crate) mod futex;
 #[cfg(feature = "hook")]
 mod kind;
 #[cfg(feature = "hook")]

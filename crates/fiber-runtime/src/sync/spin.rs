@@ -58,6 +58,20 @@ impl<T> Spin<T> {
     }
 }
 
+impl<T> Spin<T> {
+    /// In a forked child: the lock as new, although a thread that the child does not have may have held it. The old value,
+    /// which may be half changed, is not dropped.
+    ///
+    /// # Safety
+    /// No other thread uses the lock, and nobody is in its critical section who goes on.
+    #[allow(dead_code, reason = "used by the hooks only")]
+    pub(crate) unsafe fn renew(&self, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.value.get().write(value) };
+        self.locked.store(false, Ordering::Release);
+    }
+}
+
 impl<T: ?Sized> Spin<T> {
     /// Runs `critical` with the value, alone.
     #[inline(always)]
@@ -70,6 +84,12 @@ impl<T: ?Sized> Spin<T> {
     /// The value itself, borrowed; the exclusive borrow shows that nobody holds the lock.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
+    }
+
+    /// Whether somebody is in its critical section.
+    #[allow(dead_code, reason = "asked by the hooks only")]
+    pub(crate) fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
     }
 
     #[inline]

@@ -132,6 +132,19 @@ impl Bucket {
         }
     }
 
+    /// In a forked child: nobody waits, whose fibers and threads it does not have.
+    ///
+    /// # Safety
+    /// There is no other thread yet.
+    pub(crate) unsafe fn forget(&self) {
+        // What is untouched stays shared with the parent.
+        if self.waiters.load(Ordering::Relaxed) != 0 || self.lines.is_locked() {
+            self.waiters.store(0, Ordering::Relaxed);
+            // SAFETY: the caller's promise; the caller is not in the critical section, which does not fork.
+            unsafe { self.lines.renew(Lines { first: ptr::null(), arrivals: 0, wakes: 0 }) };
+        }
+    }
+
     /// Parks the calling fiber until `word` is woken, if it is `expected`. Neither cancellation nor the deadline of a
     /// scope ends it: who waits would come again at once.
     ///

@@ -55,6 +55,17 @@ fn bucket_of(word: usize) -> &'static Bucket {
     &TABLE[(product >> (u64::BITS - BUCKETS.ilog2())) as usize]
 }
 
+/// In a forked child: its copies of those who wait are of fibers that it does not have. A wake must not be spent on them.
+///
+/// # Safety
+/// There is no other thread yet.
+pub(crate) unsafe fn forget() {
+    for bucket in &TABLE {
+        // SAFETY: the caller's promise.
+        unsafe { bucket.forget() };
+    }
+}
+
 /// The system call `futex`, and its return value as libc's callers expect it.
 ///
 /// # Safety
