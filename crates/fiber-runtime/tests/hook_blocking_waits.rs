@@ -8,7 +8,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{on_fibers, runtime, wait_for};
 use fiber_runtime::diagnostics::{BlockingKind, BlockingWait, blocking_waits};
@@ -16,35 +16,31 @@ use fiber_runtime::{FiberBuilder, Handle, hook, spawn_local, yield_now};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Runs `body`, which waits for a thread, in a fiber of this name beside a fiber that is always ready; asserts that the
-/// latter does not run meanwhile, that the wait is counted, and gives the report.
+/// Runs `body`, which waits for a thread for ten milliseconds, in a fiber of this name beside a fiber that is always ready;
+/// asserts that the latter does not run meanwhile, that the wait is counted, and gives the report.
 fn report_of(kind: BlockingKind, name: &'static str, body: impl FnOnce() + Send + 'static) -> BlockingWait {
     on_fibers(1, move || {
         let counted = || Handle::current().metrics().total().blocking_waits;
-        let (before, turns) = (counted(), Arc::new(AtomicU32::new(0)));
+        let before = counted();
         let stop = Arc::new(AtomicBool::new(false));
         let neighbour = {
-            let (turns, stop) = (turns.clone(), stop.clone());
+            let stop = stop.clone();
             spawn_local(move || {
+                let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
                 while !stop.load(Ordering::Relaxed) {
-                    turns.fetch_add(1, Ordering::Relaxed);
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
                     yield_now();
                 }
+                longest
             })
         };
         yield_now();
-        let seen = turns.clone();
-        let fiber = FiberBuilder::new().name(name).spawn_local(move || {
-            let before = seen.load(Ordering::Relaxed);
-            body();
-            // Some locks yield a few times before they wait.
-            let turns = seen.load(Ordering::Relaxed) - before;
-            assert!(turns < 500, "another fiber ran {turns} times");
-        });
-        fiber.join().unwrap();
+        FiberBuilder::new().name(name).spawn_local(body).join().unwrap();
         assert!(counted() > before);
         stop.store(true, Ordering::Relaxed);
-        neighbour.join().unwrap();
+        let longest = neighbour.join().unwrap();
+        assert!(longest > 3 * MILLI, "the neighbour ran all the time, but for {longest:?}");
     });
     let find = || blocking_waits().into_iter().find(|wait| wait.kind == kind);
     wait_for("the report", || find().is_some());
