@@ -185,6 +185,27 @@ fn a_tee_into_a_full_pipe_parks() {
 }
 
 #[test]
+fn sendfile_to_a_slow_reader_sends_everything_and_leaves_the_worker_to_others() {
+    on_fibers(1, || {
+        const LENGTH: usize = 32 << 20;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&block(LENGTH)).unwrap();
+        file.rewind().unwrap();
+        let (client, server) = tcp_pair();
+        let (ticks, stop) = ticker();
+        let writing = spawn_local(move || {
+            // SAFETY: the file's own position is used.
+            unsafe { libc::sendfile(client.as_raw_fd(), file.as_raw_fd(), ptr::null_mut(), LENGTH + 9) }
+        });
+        let all = read_slowly(server, 1 << 19);
+        assert_eq!(writing.join().unwrap(), LENGTH as isize);
+        assert!(all == block(LENGTH));
+        assert!(ticks.get() > 20, "{}", ticks.get());
+        stop();
+    });
+}
+
+#[test]
 fn sendfile_keeps_its_offset_and_its_time_limit() {
     on_fibers(1, || {
         let mut file: File = tempfile::tempfile().unwrap();
