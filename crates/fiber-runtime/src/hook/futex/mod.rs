@@ -9,8 +9,8 @@
 //! - `std::thread::park` waits in the same way, for a word that each thread has one of: see [`parker`].
 //! - `FUTEX_WAIT`, `parking_lot`'s: it queues threads, with one node for each. A second fiber of the thread would queue the
 //!   same node again.
-//! - A fiber that must not give way: its hooks are off, it unwinds, it is held. And the worker itself, between two fibers.
-//!   Their waits block the thread, in [slices](slices).
+//! - A fiber that must not give way: its hooks are off, it unwinds, it is held, or a library has noted in a thread-local that
+//!   the thread has a lock. And the worker itself, between two fibers. Their waits block the thread, in [slices](slices).
 //!
 //! # Rules
 //! - A wait that neither cancellation nor a scope's deadline ends: `std` would come again at once, and spin.
@@ -34,7 +34,7 @@ use slices::Futex;
 use super::blocking::{self, By};
 use super::outcome::{Errno, plain};
 use super::self_test::Probe;
-use super::sleep;
+use super::{sleep, thread_locals};
 use crate::fiber::park;
 use crate::net::op::Stop;
 use crate::scheduler::worker::Worker;
@@ -155,7 +155,7 @@ unsafe fn wait(futex: Futex) -> isize {
         Ended::Changed => Err(Stop::Errno(libc::EAGAIN)),
         Ended::TimedOut => {
             // Whoever asks again and again without waiting would keep the worker.
-            park::courtesy(|| true);
+            park::courtesy(may_park);
             Err(Stop::TimedOut)
         }
     };
@@ -167,6 +167,7 @@ fn may_park() -> bool {
     super::is_cooperative()
         && Worker::with_current_fiber(|_, fiber| !(fiber.attention.is_held() || std::thread::panicking()))
             == Some(true)
+        && !thread_locals::thread_owns_a_lock()
 }
 
 #[inline]
@@ -185,7 +186,7 @@ fn wake(word: usize, count: u32, kernel: impl Fn(u32) -> isize) -> isize {
 fn after_waking_a_neighbour() {
     if super::is_cooperative() {
         let errno = Errno::save();
-        park::courtesy(|| true);
+        park::courtesy(may_park);
         let _: isize = errno.finish(Ok(0), 0);
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::{ptr, slice};
 
-use super::{CRATES, KNOWN, Map, Range};
+use super::{CRATES, FLAGS, KNOWN, Map, Range};
 use crate::hook::{PrivateThreadLocals, ThreadLocalsError};
 
 /// The path of the thread-local that marks the block.
@@ -97,8 +97,11 @@ impl Module {
         }
         let mut names = PrivateThreadLocals::default();
         let mut ranges: Vec<Range> = Vec::new();
+        let mut flags = Vec::new();
         for symbol in symbols {
-            if KNOWN.iter().any(|known| is_named(&symbol.name, known)) {
+            if symbol.size == 1 && FLAGS.iter().any(|flag| is_named(&symbol.name, flag)) {
+                flags.push(symbol.offset);
+            } else if KNOWN.iter().any(|known| is_named(&symbol.name, known)) {
                 names.private.push(symbol.name);
                 ranges.push(Range { offset: symbol.offset, length: symbol.size });
             } else if CRATES.contains(&crate_of(&symbol.name)) {
@@ -115,7 +118,7 @@ impl Module {
         let byte = |offset: usize| self.template.get(offset).copied().unwrap_or(0);
         let fresh =
             ranges.iter().flat_map(|range| range.offset..range.offset + range.length).map(byte).collect();
-        Ok(Map { names, anchor, ranges, fresh })
+        Ok(Map { names, anchor, ranges, fresh, flags })
     }
 }
 

@@ -82,6 +82,11 @@ const KNOWN: &[&str] = &[
 /// Crates whose other thread-locals are reported as not looked at.
 const CRATES: &[&str] = &["tokio"];
 
+/// Thread-locals, each a `Cell<bool>`, that are true while a library takes its thread for the owner of a lock, which it may be about to
+/// take. Another fiber of the thread would be let past the lock: so a fiber that waits or gives way by a call of `std::sync`
+/// meanwhile keeps its worker.
+const FLAGS: &[&str] = &["backtrace::lock::LOCK_HELD"];
+
 /// A destructor that std registered: the function, and the value.
 type Destructor = (unsafe extern "C" fn(*mut u8), *mut u8);
 
@@ -94,6 +99,8 @@ struct Map {
     ranges: Vec<Range>,
     /// What a new thread finds in the ranges, one after the other.
     fresh: Box<[u8]>,
+    /// Offsets of [`FLAGS`].
+    flags: Vec<usize>,
 }
 
 /// A part of a thread's block.
@@ -154,6 +161,14 @@ impl Map {
             Some(place)
         })
     }
+}
+
+/// Whether a library takes the calling thread for the owner of a lock: see [`FLAGS`].
+pub(super) fn thread_owns_a_lock() -> bool {
+    let Some(Ok(map)) = MAP.get() else { return false };
+    let block = map.block();
+    // SAFETY: a byte in this thread's block, which only this thread writes, through a `Cell`.
+    map.flags.iter().any(|&offset| unsafe { block.wrapping_add(offset).read_volatile() } != 0)
 }
 
 /// The bytes of somebody's thread-locals while they are not in the thread's block.
