@@ -2,6 +2,8 @@
 //!
 //! The limit on descriptors is the process's, so those tests run again in a child of their own, under a lower one.
 
+// Descriptors of std's are closed here, of which the runtime hears through the hook of `close`.
+#![cfg(feature = "hook")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
 
 mod common;
@@ -41,8 +43,6 @@ fn a_closed_descriptor_is_refused() {
     });
 }
 
-// Descriptors of std's are closed here, of which the runtime hears through the hook of `close`.
-#[cfg(feature = "hook")]
 #[test]
 fn a_descriptor_closed_by_a_stranger_ends_the_waits_for_it() {
     if run_alone("a_descriptor_closed_by_a_stranger_ends_the_waits_for_it") {
@@ -254,8 +254,6 @@ fn serve(role: &str) {
     std::process::exit(0);
 }
 
-// Descriptors of std's are closed here, of which the runtime hears through the hook of `close`.
-#[cfg(feature = "hook")]
 #[test]
 fn a_server_without_descriptors_waits_and_recovers() {
     if let Some(role) = role() {

@@ -1,150 +1,23 @@
-//! The same random calls with and without the hooks: every return value, `errno` and byte must be the same.
-//!
-//! A seed makes a pair of descriptors (sockets of each kind, pipes, a counter, a file) and a list of calls on them. They
-//! are made three times, each time on new descriptors: on threads by system call, on threads through the symbols, and
-//! in fibers of one worker through the symbols. One actor makes the calls and may block; the director, who never does,
-//! watches it, and completes what blocks: sends when the actor receives, receives when it sends. Whatever has a time
-//! limit of its own is left to it. So no result depends on timing, and what the kernel does for threads is the measure.
-//!
-//! What a seed has found is a test of its own below. `HOOK_SEEDS=from..to` runs others.
-//!
-//! Left out, because it is known to differ: what is no number (fewer or more than eight bytes, zero, the greatest one)
-//! written to a counter that is full is refused by the kernel at once, and by the hook when there is room.
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
-#![cfg(feature = "hook")]
-
-mod common;
+//! The calls: what they are made on, what a seed makes of them, and what comes of each.
 
 use std::fmt::Write as _;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use common::{PATIENCE, on_fibers};
-use fiber_runtime::{spawn_local, yield_now};
 
 /// Found beneath every successful call: the hooks must leave it.
 const UNTOUCHED: i32 = 4095;
 /// A number that nobody has open.
-const CLOSED: RawFd = 999_999;
+pub(crate) const CLOSED: RawFd = 999_999;
 /// More than any of the buffers hold.
 const LARGE: usize = 6 << 20;
 
-#[test]
-fn random_calls_have_the_same_results_with_and_without_hooks() {
-    let seeds = std::env::var("HOOK_SEEDS").ok().and_then(|range| {
-        let (from, to) = range.split_once("..")?;
-        Some(from.parse().ok()?..to.parse().ok()?)
-    });
-    for seed in seeds.unwrap_or(0..120) {
-        check(seed);
-    }
-}
-
-#[test]
-fn poll_of_a_file_for_what_never_comes_waits_for_its_time() {
-    check_calls(Family::File, [(0, Call::Poll(libc::POLLRDHUP, 2))]);
-}
-
-#[test]
-fn a_vectored_message_with_waitall_is_complete() {
-    for family in [Family::UnixStream, Family::Tcp] {
-        check_calls(family, [(1, Call::RecvMsg(vec![45, 4096, 5], libc::MSG_WAITALL))]);
-    }
-}
-
-#[test]
-fn only_tcp_waits_for_all_in_order_to_look_at_it() {
-    for family in [Family::UnixStream, Family::Tcp] {
-        let flags = libc::MSG_WAITALL | libc::MSG_PEEK;
-        check_calls(family, [(1, Call::Recv(500, flags)), (1, Call::RecvMsg(vec![90, 900], flags))]);
-    }
-}
-
-#[test]
-fn nothing_in_several_buffers_is_not_a_datagram() {
-    let calls = [(0, Call::Writev(vec![0, 0])), (0, Call::Write(0)), (0, Call::Write(5))];
-    check_calls(Family::UnixDatagram, calls.into_iter().chain([(1, Call::Read(9)), (1, Call::Read(9))]));
-}
-
-#[test]
-fn a_number_that_a_counter_has_no_room_for_waits() {
-    check_calls(Family::Counter, [(0, Call::Add(3)), (1, Call::Add(u64::MAX - 1))]);
-}
-
-#[test]
-fn a_datagram_socket_that_was_shut_down_gives_nothing_and_does_not_wait() {
-    for family in [Family::UnixDatagram, Family::UnixPacket, Family::Udp] {
-        let calls = [
-            Call::Shutdown(libc::SHUT_RD),
-            Call::Recv(5, 0),
-            Call::Read(5),
-            Call::Readv(vec![5, 5]),
-            Call::NonBlocking(true, false),
-            Call::Recv(5, 0),
-        ];
-        check_calls(family, calls.map(|call| (0, call)));
-    }
-}
-
-/// Makes these calls in all ways and compares.
-#[track_caller]
-fn check_calls(family: Family, calls: impl IntoIterator<Item = (usize, Call)>) {
-    let steps = calls.into_iter().map(|(side, call)| {
-        let limited = call.receives().is_none();
-        Step { side, open: true, call, limited, large: false }
-    });
-    check_steps(0, family, steps.collect());
-}
-
-/// Runs a seed's calls in all ways and compares.
-#[track_caller]
-fn check(seed: u64) {
-    let (family, steps) = generate(seed);
-    check_steps(seed, family, steps);
-}
-
-#[track_caller]
-fn check_steps(seed: u64, family: Family, steps: Vec<Step>) {
-    let expected = on_threads(seed, family, &steps, Door::SystemCall);
-    let threads = on_threads(seed, family, &steps, Door::Symbol);
-    compare(seed, family, &steps, "threads through the symbols", &expected, &threads);
-    let (steps, fibers) = on_fibers(1, move || {
-        let lines = Director::new(seed, family, Door::Symbol, FiberActor::start).run(&steps);
-        (steps, lines)
-    });
-    compare(seed, family, &steps, "fibers", &expected, &fibers);
-}
-
-fn on_threads(seed: u64, family: Family, steps: &[Step], door: Door) -> Vec<String> {
-    Director::new(seed, family, door, ThreadActor::start).run(steps)
-}
-
-#[track_caller]
-fn compare(seed: u64, family: Family, steps: &[Step], who: &str, expected: &[String], found: &[String]) {
-    let differs = expected.iter().zip(found).position(|(expected, found)| expected != found);
-    let Some(at) = differs.or((expected.len() != found.len()).then_some(expected.len().min(found.len())))
-    else {
-        return;
-    };
-    let mut text = format!("seed {seed}, {family:?}: {who} differ at call {at}\n");
-    for (number, step) in steps.iter().enumerate().take(at + 1) {
-        let result = expected.get(number).map_or("-", String::as_str);
-        let _ = writeln!(text, "{number:3} {step:?}\n      {result}");
-    }
-    let _ = writeln!(text, "      {} <- {who}", found.get(at).map_or("-", String::as_str));
-    panic!("{text}");
-}
-
 /// What the calls are made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+pub(crate) enum Family {
     UnixStream,
     UnixDatagram,
     UnixPacket,
@@ -171,20 +44,20 @@ impl Family {
         Family::File,
     ];
 
-    fn is_socket(self) -> bool {
+    pub(crate) fn is_socket(self) -> bool {
         !matches!(self, Family::Pipe | Family::NamedPipe | Family::Counter | Family::Semaphore | Family::File)
     }
 
-    fn is_counter(self) -> bool {
+    pub(crate) fn is_counter(self) -> bool {
         matches!(self, Family::Counter | Family::Semaphore)
     }
 
-    fn has_messages(self) -> bool {
+    pub(crate) fn has_messages(self) -> bool {
         matches!(self, Family::UnixDatagram | Family::UnixPacket | Family::Udp)
     }
 
     /// Two new descriptors, connected where that means something.
-    fn open(self) -> [RawFd; 2] {
+    pub(crate) fn open(self) -> [RawFd; 2] {
         fn raw<T: Into<OwnedFd>>(both: (T, T)) -> [RawFd; 2] {
             [both.0.into().into_raw_fd(), both.1.into().into_raw_fd()]
         }
@@ -242,7 +115,7 @@ impl Family {
 
 /// One call. Lengths are of buffers; a message has several.
 #[derive(Clone, Debug)]
-enum Call {
+pub(crate) enum Call {
     Recv(usize, i32),
     RecvFrom(usize, i32),
     RecvMsg(Vec<usize>, i32),
@@ -272,14 +145,14 @@ enum Call {
 
 /// A call on one of the two descriptors, or on none that is open.
 #[derive(Clone, Debug)]
-struct Step {
-    side: usize,
-    open: bool,
-    call: Call,
+pub(crate) struct Step {
+    pub(crate) side: usize,
+    pub(crate) open: bool,
+    pub(crate) call: Call,
     /// It has a time limit of its own: nobody comes to its help.
-    limited: bool,
+    pub(crate) limited: bool,
     /// How often a part arrives is up to the kernel: only all of it together is compared.
-    large: bool,
+    pub(crate) large: bool,
 }
 
 struct Random(u64);
@@ -320,7 +193,7 @@ impl Random {
 }
 
 /// The calls of a seed.
-fn generate(seed: u64) -> (Family, Vec<Step>) {
+pub(crate) fn generate(seed: u64) -> (Family, Vec<Step>) {
     let mut random = Random(seed);
     let family = Family::ALL[seed as usize % Family::ALL.len()];
     let mut nonblocking = [false; 2];
@@ -439,7 +312,7 @@ fn transfer(random: &mut Random, family: Family, side: usize) -> Call {
 
 impl Call {
     /// Whether it may wait for bytes, or for room; `None` for neither.
-    fn receives(&self) -> Option<bool> {
+    pub(crate) fn receives(&self) -> Option<bool> {
         match self {
             Call::Recv(_, flags) | Call::RecvFrom(_, flags) | Call::RecvMsg(_, flags) => {
                 (flags & libc::MSG_DONTWAIT == 0).then_some(true)
@@ -468,7 +341,7 @@ impl Call {
 
 /// How the kernel is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
+pub(crate) enum Door {
     /// By number.
     SystemCall,
     /// By the libc symbol.
@@ -476,7 +349,7 @@ enum Door {
 }
 
 /// Makes a call and describes what came of it.
-fn perform(door: Door, fd: RawFd, call: &Call, stamp: u8) -> String {
+pub(crate) fn perform(door: Door, fd: RawFd, call: &Call, stamp: u8) -> String {
     let mut text = String::new();
     let symbol = door == Door::Symbol;
     let buffers = |lengths: &[usize], fill: bool| -> Vec<Vec<u8>> {
@@ -712,314 +585,8 @@ fn perform(door: Door, fd: RawFd, call: &Call, stamp: u8) -> String {
 }
 
 /// The buffers' whole contents, also where nothing should have been written.
-fn note(text: &mut String, buffers: &[Vec<u8>]) {
+pub(crate) fn note(text: &mut String, buffers: &[Vec<u8>]) {
     let bytes = buffers.iter().flatten();
     let sum = bytes.fold(17_u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let _ = write!(text, " {sum:x}");
-}
-
-/// Who makes the calls.
-trait Actor {
-    /// Begins a call.
-    fn begin(&mut self, door: Door, fd: RawFd, call: &Call, stamp: u8);
-    /// What came of it; `None` if it has not ended, and does not go on by itself.
-    fn ended(&mut self) -> Option<String>;
-    /// As [`Actor::ended`], for a call that ends by itself.
-    fn end(&mut self) -> Option<String> {
-        let deadline = Instant::now() + PATIENCE / 10;
-        loop {
-            let ended = self.ended();
-            if ended.is_some() || Instant::now() > deadline {
-                return ended;
-            }
-            fiber_runtime::time::sleep(Duration::from_micros(100));
-        }
-    }
-    /// Lets it go.
-    fn stop(&mut self);
-}
-
-type Order = Option<(Door, RawFd, Call, u8)>;
-
-#[derive(Default)]
-struct Desk {
-    orders: Mutex<Option<Order>>,
-    result: Mutex<Option<String>>,
-}
-
-struct ThreadActor {
-    desk: Arc<Desk>,
-    number: Arc<AtomicI32>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-/// The actor's number in the kernel, negative while it waits for orders.
-const IDLE: i32 = -1;
-
-impl ThreadActor {
-    fn start() -> Self {
-        let desk = Arc::new(Desk::default());
-        let number = Arc::new(AtomicI32::new(IDLE));
-        let (desk_2, number_2) = (Arc::clone(&desk), Arc::clone(&number));
-        let thread = std::thread::spawn(move || {
-            // SAFETY: takes no arguments.
-            let me = unsafe { libc::syscall(libc::SYS_gettid) } as i32;
-            loop {
-                let order = desk_2.orders.lock().unwrap().take();
-                match order {
-                    None => std::thread::park(),
-                    Some(None) => return,
-                    Some(Some((door, fd, call, stamp))) => {
-                        number_2.store(me, Ordering::SeqCst);
-                        let text = perform(door, fd, &call, stamp);
-                        number_2.store(IDLE, Ordering::SeqCst);
-                        *desk_2.result.lock().unwrap() = Some(text);
-                    }
-                }
-            }
-        });
-        Self { desk, number, thread: Some(thread) }
-    }
-
-    /// Whether the kernel has put the thread to sleep within its call.
-    fn sleeps(&self) -> bool {
-        let number = self.number.load(Ordering::SeqCst);
-        if number == IDLE {
-            return false;
-        }
-        let line = std::fs::read_to_string(format!("/proc/self/task/{number}/stat")).unwrap_or_default();
-        let state = line.rsplit(") ").next().and_then(|rest| rest.chars().next());
-        state == Some('S') && self.number.load(Ordering::SeqCst) == number
-    }
-}
-
-impl Actor for ThreadActor {
-    fn begin(&mut self, door: Door, fd: RawFd, call: &Call, stamp: u8) {
-        *self.desk.orders.lock().unwrap() = Some(Some((door, fd, call.clone(), stamp)));
-        self.thread.as_ref().unwrap().thread().unpark();
-    }
-
-    fn ended(&mut self) -> Option<String> {
-        loop {
-            if let Some(text) = self.desk.result.lock().unwrap().take() {
-                return Some(text);
-            }
-            if self.sleeps() {
-                // It may have slept for another reason, just before its end.
-                std::thread::yield_now();
-                if self.sleeps() {
-                    return self.desk.result.lock().unwrap().take();
-                }
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    fn stop(&mut self) {
-        *self.desk.orders.lock().unwrap() = Some(None);
-        let thread = self.thread.take().unwrap();
-        thread.thread().unpark();
-        thread.join().unwrap();
-    }
-}
-
-struct FiberActor {
-    desk: Arc<Desk>,
-    fiber: Option<fiber_runtime::JoinHandle<()>>,
-    /// The descriptor of its call, and the events that could end it.
-    waits_for: (RawFd, i16),
-}
-
-impl FiberActor {
-    fn start() -> Self {
-        let desk = Arc::new(Desk::default());
-        let desk_2 = Arc::clone(&desk);
-        let fiber = spawn_local(move || {
-            loop {
-                let order = desk_2.orders.lock().unwrap().take();
-                match order {
-                    None => yield_now(),
-                    Some(None) => return,
-                    Some(Some((door, fd, call, stamp))) => {
-                        let text = perform(door, fd, &call, stamp);
-                        *desk_2.result.lock().unwrap() = Some(text);
-                    }
-                }
-            }
-        });
-        Self { desk, fiber: Some(fiber), waits_for: (-1, 0) }
-    }
-}
-
-impl Actor for FiberActor {
-    fn begin(&mut self, door: Door, fd: RawFd, call: &Call, stamp: u8) {
-        let events = if call.receives() == Some(true) { libc::POLLIN } else { libc::POLLOUT };
-        self.waits_for = (fd, events);
-        *self.desk.orders.lock().unwrap() = Some(Some((door, fd, call.clone(), stamp)));
-    }
-
-    fn ended(&mut self) -> Option<String> {
-        // The worker takes events when it is idle, and has to be let. What its descriptor is ready for may still not be
-        // enough for it.
-        let patience = Instant::now() + Duration::from_millis(3);
-        loop {
-            for _ in 0..8 {
-                if let Some(text) = self.desk.result.lock().unwrap().take() {
-                    return Some(text);
-                }
-                yield_now();
-            }
-            if !is_ready(self.waits_for.0, self.waits_for.1) || Instant::now() > patience {
-                break;
-            }
-            fiber_runtime::time::sleep(Duration::from_micros(20));
-        }
-        self.desk.result.lock().unwrap().take()
-    }
-
-    fn stop(&mut self) {
-        *self.desk.orders.lock().unwrap() = Some(None);
-        self.fiber.take().unwrap().join().unwrap();
-    }
-}
-
-/// Has the calls made, one after the other, and completes those that block.
-struct Director<A> {
-    seed: u64,
-    family: Family,
-    door: Door,
-    fds: [RawFd; 2],
-    actor: A,
-    stamp: u8,
-    /// Bytes of a large transfer.
-    taken: Vec<u8>,
-}
-
-impl<A: Actor> Director<A> {
-    fn new(seed: u64, family: Family, door: Door, actor: impl FnOnce() -> A) -> Self {
-        Self { seed, family, door, fds: family.open(), actor: actor(), stamp: 0, taken: Vec::new() }
-    }
-
-    fn run(mut self, steps: &[Step]) -> Vec<String> {
-        let lines = steps.iter().map(|step| self.step(step)).collect();
-        self.actor.stop();
-        for fd in self.fds {
-            if fd != CLOSED {
-                // SAFETY: the test's own, closed once.
-                drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
-        }
-        lines
-    }
-
-    fn step(&mut self, step: &Step) -> String {
-        let fd = if step.open { self.fds[step.side] } else { CLOSED };
-        self.stamp = self.stamp.wrapping_add(61);
-        match step.call {
-            Call::Duplicate | Call::Close if fd == CLOSED => return String::from("nothing"),
-            Call::Duplicate => {
-                // SAFETY: a new descriptor for a file of the test's own.
-                self.fds[step.side] = unsafe { libc::dup(fd) };
-                // SAFETY: the test's own, closed once.
-                return format!("= {}", unsafe { libc::close(fd) });
-            }
-            Call::Close => {
-                self.fds[step.side] = CLOSED;
-                // SAFETY: the test's own, closed once.
-                let closed = unsafe { libc::close(fd) };
-                self.settle();
-                return format!("= {closed}");
-            }
-            _ => {}
-        }
-        self.actor.begin(self.door, fd, &step.call, self.stamp);
-        let mut line = String::new();
-        let mut rounds = 0;
-        let end = loop {
-            match self.actor.ended() {
-                Some(end) => break end,
-                None if step.limited => match self.actor.end() {
-                    Some(end) => break end,
-                    None => panic!("seed {}, {:?}: {step:?} does not end", self.seed, self.family),
-                },
-                None => {
-                    rounds += 1;
-                    assert!(
-                        rounds < 10_000,
-                        "seed {}, {:?}: nobody can complete {step:?}",
-                        self.seed,
-                        self.family
-                    );
-                    self.help(step, rounds, &mut line);
-                }
-            }
-        };
-        self.settle();
-        if step.large {
-            // How much of it is left depends on when the last part was taken.
-            self.drain(1 - step.side);
-        }
-        if !self.taken.is_empty() {
-            let taken = std::mem::take(&mut self.taken);
-            note(&mut line, &[taken]);
-        }
-        line.push_str(&end);
-        line
-    }
-
-    /// Takes what there is for a side, past the hooks.
-    fn drain(&mut self, side: usize) {
-        let mut buffer = vec![0; 1 << 16];
-        while is_ready(self.fds[side], libc::POLLIN) {
-            // SAFETY: the buffer is valid for its length.
-            let count =
-                unsafe { libc::syscall(libc::SYS_read, self.fds[side], buffer.as_mut_ptr(), buffer.len()) };
-            match usize::try_from(count) {
-                Ok(count) if count > 0 => self.taken.extend_from_slice(&buffer[..count]),
-                _ => return,
-            }
-        }
-    }
-
-    /// Does what the actor waits for.
-    fn help(&mut self, step: &Step, round: usize, line: &mut String) {
-        let other = self.fds[1 - step.side];
-        let stamp = self.stamp.wrapping_add(round as u8);
-        if step.call.receives() == Some(true) {
-            let call = match self.family {
-                Family::Counter | Family::Semaphore => Call::Add(2),
-                // Three at a time, so that a wait for all is woken several times.
-                family if family.is_socket() => Call::Send(1 + round % 3 * 400, libc::MSG_DONTWAIT),
-                _ => Call::Write(1 + round % 3 * 400),
-            };
-            let sent = perform(self.door, other, &call, stamp);
-            let _ = write!(line, "[{sent}] ");
-            self.settle();
-            return;
-        }
-        if self.family.is_counter() {
-            let taken = perform(self.door, other, &Call::Read(8), stamp);
-            let _ = write!(line, "[{taken}] ");
-            return;
-        }
-        if self.family.has_messages() {
-            let taken = perform(self.door, other, &Call::Recv(1 << 13, libc::MSG_DONTWAIT), stamp);
-            let _ = write!(line, "[{taken}] ");
-        } else {
-            self.drain(1 - step.side);
-        }
-    }
-
-    /// What was sent through the kernel's network has arrived.
-    fn settle(&self) {
-        if matches!(self.family, Family::Tcp | Family::Udp) {
-            fiber_runtime::time::sleep(Duration::from_micros(100));
-        }
-    }
-}
-
-fn is_ready(fd: RawFd, events: i16) -> bool {
-    let mut entry = libc::pollfd { fd, events, revents: 0 };
-    // SAFETY: the entry lives through the call.
-    unsafe { libc::poll(&raw mut entry, 1, 0) > 0 }
 }
