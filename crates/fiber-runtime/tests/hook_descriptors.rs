@@ -312,6 +312,28 @@ fn closing_a_descriptor_ends_the_waits_for_it_from_wherever_it_is_closed() {
 }
 
 #[test]
+fn a_dup_that_fails_disturbs_nobody_who_waits_for_the_number() {
+    on_fibers(1, || {
+        let (one, mut other) = UnixStream::pair().unwrap();
+        let number = one.as_raw_fd();
+        let waiter = spawn_local(move || WAITS[0].1(number));
+        until_it_waits(&waiter);
+        for (old, flags) in [(number, 0), (other.as_raw_fd(), 1), (-1, 0), (999_999, libc::O_CLOEXEC)] {
+            // SAFETY: nothing is replaced.
+            assert_eq!(unsafe { libc::dup3(old, number, flags) }, -1, "{old}, {flags}");
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::dup2(-1, number) }, -1);
+        for _ in 0..10 {
+            yield_now();
+        }
+        assert!(!waiter.is_finished());
+        other.write_all(b"x").unwrap();
+        assert_eq!(waiter.join().unwrap(), 1);
+    });
+}
+
+#[test]
 fn a_number_that_is_used_again_while_a_fiber_waits_is_of_the_new_file_alone() {
     on_fibers(2, || {
         // Numbers that no other test of this process comes upon.

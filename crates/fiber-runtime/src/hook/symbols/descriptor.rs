@@ -55,12 +55,18 @@ unsafe extern "C" fn dup2(old: c_int, new: c_int) -> c_int {
 /// As for libc's `dup3`: the caller owns `new`, whose file is closed.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
-    if new >= 0 {
-        // As for `close`: fibers may wait for the file that goes away.
+    // As for `close`: fibers may wait for the file that goes away. It stays where the call fails.
+    if new >= 0 && is_replaced(old, new, flags) {
         reactor::closing(new as RawFd);
     }
     // SAFETY: the caller's promise.
     plain(unsafe { sys::dup3_raw(old, new, flags) }) as c_int
+}
+
+/// Whether `dup3` gets as far as closing `new`.
+fn is_replaced(old: c_int, new: c_int, flags: c_int) -> bool {
+    // SAFETY: F_GETFD reads flags and has no argument.
+    old != new && flags & !libc::O_CLOEXEC == 0 && unsafe { sys::fcntl_raw(old, libc::F_GETFD, 0) } >= 0
 }
 
 /// # Safety
