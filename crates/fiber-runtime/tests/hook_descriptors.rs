@@ -334,6 +334,26 @@ fn a_dup_that_fails_disturbs_nobody_who_waits_for_the_number() {
 }
 
 #[test]
+fn accept_of_what_does_not_listen_fails_at_once() {
+    fn errors() -> Vec<i32> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let (pipe, _writer) = std::io::pipe().unwrap();
+        let numbers =
+            [connected.as_raw_fd(), datagrams.as_raw_fd(), stream.as_raw_fd(), pipe.as_raw_fd(), 999_999];
+        // SAFETY: no address is asked for.
+        let accept = |fd| unsafe { libc::accept(fd, std::ptr::null_mut(), std::ptr::null_mut()) };
+        numbers.map(|fd| if accept(fd) < 0 { errno() } else { 0 }).to_vec()
+    }
+
+    let expected = [libc::EINVAL, libc::EOPNOTSUPP, libc::EINVAL, libc::ENOTSOCK, libc::EBADF];
+    assert_eq!(fiber_runtime::hook::disabled(errors), expected);
+    assert_eq!(on_fibers(1, errors), expected);
+}
+
+#[test]
 fn a_number_that_is_used_again_while_a_fiber_waits_is_of_the_new_file_alone() {
     on_fibers(2, || {
         // Numbers that no other test of this process comes upon.

@@ -82,6 +82,22 @@ fn timeout(fd: RawFd, option: c_int) -> Option<Duration> {
     (!timeout.is_zero()).then_some(timeout)
 }
 
+/// What does not listen is never ready to accept from, but the call has an error for it, at once.
+fn must_listen(fd: RawFd) -> Result<(), Stop> {
+    let ask = |option| sys::socket_option(fd, option).map_err(op::stop_of);
+    if ask(libc::SO_ACCEPTCONN)? != 0 {
+        return Ok(());
+    }
+    match (ask(libc::SO_DOMAIN)?, ask(libc::SO_TYPE)?) {
+        (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_SEQPACKET) => {
+            Err(Stop::Errno(libc::EINVAL))
+        }
+        (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, _) => Err(Stop::Errno(libc::EOPNOTSUPP)),
+        // Some families (Bluetooth) never say that they listen.
+        _ => Ok(()),
+    }
+}
+
 fn is_stream(fd: RawFd) -> bool {
     sys::socket_option(fd, libc::SO_TYPE).is_ok_and(|kind| kind == libc::SOCK_STREAM)
 }
@@ -311,19 +327,16 @@ pub(super) unsafe fn accept(
         FIBERS_ACCEPT.store(true, Ordering::Relaxed);
     }
     let mut deadline = CallDeadline::new(fd, libc::SO_RCVTIMEO);
-    op::accept(
-        fd,
-        || deadline.get(),
-        || {
-            ACCEPTING.lock(|()| match op::is_ready(fd, libc::POLLIN) {
-                Ok(false) => -(libc::EAGAIN as isize),
-                // SAFETY: the caller's promise.
-                Ok(true) => unsafe { sys::accept4_raw(fd, address, address_length, flags) },
-                Err(Stop::Errno(errno)) => -(errno as isize),
-                Err(Stop::TimedOut) => -(libc::EAGAIN as isize),
-            })
-        },
-    )
+    let patience = || must_listen(fd).and_then(|()| deadline.get());
+    op::accept(fd, patience, || {
+        ACCEPTING.lock(|()| match op::is_ready(fd, libc::POLLIN) {
+            Ok(false) => -(libc::EAGAIN as isize),
+            // SAFETY: the caller's promise.
+            Ok(true) => unsafe { sys::accept4_raw(fd, address, address_length, flags) },
+            Err(Stop::Errno(errno)) => -(errno as isize),
+            Err(Stop::TimedOut) => -(libc::EAGAIN as isize),
+        })
+    })
 }
 
 /// # Safety
