@@ -4,7 +4,7 @@
 //! workers are shared with the parent. In the child no worker runs; a fiber that called `fork` is the only one, and must not
 //! park. And what the child closes, as it does before it starts another program, must not take the parent's registrations
 //! out of the shared instances. So the child forgets, before `fork` returns in it, that its thread is a worker's, who has
-//! registered which descriptor, and who waits for a lock: from then on every hooked call is plain.
+//! registered which descriptor, who waits for a lock, and whose turn it is to accept: from then on every hooked call is plain.
 //!
 //! The child may go on to `exec`, to `_exit`, or to a runtime of its own. It must not return from the fiber that forked, nor
 //! use its parent's runtime, whose threads it does not have.
@@ -44,5 +44,6 @@ unsafe extern "C" fn forget() {
     #[cfg(feature = "hook")]
     unsafe {
         crate::hook::futex::forget();
+        crate::hook::socket::forget();
     }
 }

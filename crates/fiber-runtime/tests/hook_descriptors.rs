@@ -10,6 +10,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{on_fibers, wait_for};
@@ -505,6 +507,44 @@ fn a_forked_child_blocks_as_a_plain_process_and_takes_nothing_from_its_parent() 
         assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
         other.write_all(b"abc").unwrap();
         assert_eq!(&reader.join().unwrap(), b"abc");
+    });
+}
+
+#[test]
+fn a_forked_child_accepts_although_threads_of_its_parent_were_about_to() {
+    let listener = Arc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+    listener.set_nonblocking(true).unwrap();
+    let first = listener.clone();
+    // From now on all take turns.
+    on_fibers(1, move || first.accept().map(drop).unwrap_err());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    listener.accept().map(drop).unwrap_err();
+                }
+            });
+        }
+        let mut children = (0..50).map(|_| {
+            // SAFETY: the child makes system calls, and ends.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: as above. A child that hangs is killed by its alarm.
+                unsafe {
+                    libc::alarm(5);
+                    libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut());
+                    libc::_exit(7);
+                }
+            }
+            let mut status = 0;
+            // SAFETY: the child is the test's own.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            status
+        });
+        let stuck = children.find(|&status| !libc::WIFEXITED(status));
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(stuck, None);
     });
 }
 

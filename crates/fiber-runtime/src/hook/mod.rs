@@ -108,7 +108,7 @@ mod several;
 #[cfg(feature = "hook")]
 mod sleep;
 #[cfg(feature = "hook")]
-mod socket;
+pub(crate) mod socket;
 #[cfg(feature = "hook")]
 mod symbols;
 #[cfg(feature = "hook")]

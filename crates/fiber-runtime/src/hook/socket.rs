@@ -314,6 +314,16 @@ pub(super) fn do_fibers_accept() -> bool {
     FIBERS_ACCEPT.load(Ordering::Relaxed)
 }
 
+/// In a forked child: nobody accepts, whatever the parent's threads were about to do.
+///
+/// # Safety
+/// There is no other thread yet.
+pub(crate) unsafe fn forget() {
+    // SAFETY: the caller's promise; the caller is not in the critical section, which does not fork.
+    unsafe { ACCEPTING.renew(()) };
+    FIBERS_ACCEPT.store(false, Ordering::Relaxed);
+}
+
 /// In a fiber, or in a thread that may share its listener with one.
 ///
 /// # Safety
