@@ -159,6 +159,29 @@ fn a_splice_out_of_an_empty_pipe_or_socket_parks() {
 }
 
 #[test]
+fn a_splice_without_a_pipe_fails_at_once() {
+    on_fibers(1, || {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let (stream, _peer) = tcp_pair();
+        for to in [one.as_raw_fd(), stream.as_raw_fd()] {
+            assert_eq!(splice(one.as_raw_fd(), to, 9, 0), Err(Some(libc::EINVAL)));
+        }
+    });
+}
+
+#[test]
+fn sendfile_into_the_end_of_a_pipe_for_reading_fails_at_once() {
+    on_fibers(1, || {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10).unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
+        // SAFETY: no offset; the descriptors are the test's own.
+        let sent = unsafe { libc::sendfile(reader.as_raw_fd(), file.as_raw_fd(), ptr::null_mut(), 10) };
+        assert_eq!((sent, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EBADF)));
+    });
+}
+
+#[test]
 fn a_tee_into_a_full_pipe_parks() {
     on_fibers(1, || {
         let (from, mut source) = io::pipe().unwrap();

@@ -61,7 +61,8 @@ pub(super) fn splice(
 ) -> Result<usize, Stop> {
     stop_of_call()?;
     let ends = (End::of(from)?, End::of(to)?);
-    if ends == (End::Ready, End::Ready) || length == 0 {
+    let waits = ends != (End::Ready, End::Ready) && length > 0;
+    if !waits || is_without_pipe(from, to, ends)? {
         return op::check(call(length, flags));
     }
     let length = length.min(MOST);
@@ -87,13 +88,19 @@ pub(super) fn splice(
     }
 }
 
+/// Whether neither is a pipe: an error, which waits for nothing. What was noted of a descriptor does not count here.
+fn is_without_pipe(from: RawFd, to: RawFd, ends: (End, End)) -> Result<bool, Stop> {
+    let is_stream = |fd| Kind::ask(fd).map(|kind| matches!(kind, Kind::Stream { .. }));
+    Ok(ends.0 != End::Pipe && ends.1 != End::Pipe && !is_stream(from)? && !is_stream(to)?)
+}
+
 /// `sendfile` of `length` bytes by `call`, which takes a length.
 pub(super) fn sendfile(to: RawFd, length: usize, call: impl Fn(usize) -> isize) -> Result<usize, Stop> {
     stop_of_call()?;
     let end = End::of(to)?;
     let waits = match end {
         End::Socket => true,
-        End::Pipe => socket::must_block(to).is_ok(),
+        End::Pipe => is_for_writing(to)? && socket::must_block(to).is_ok(),
         End::Ready => false,
     };
     if !waits || length == 0 {
@@ -115,6 +122,13 @@ pub(super) fn sendfile(to: RawFd, length: usize, call: impl Fn(usize) -> isize) 
             Err(stop) => return Err(stop),
         }
     }
+}
+
+/// A pipe's end for reading is never ready to be written to.
+fn is_for_writing(fd: RawFd) -> Result<bool, Stop> {
+    // SAFETY: F_GETFL reads flags and has no argument.
+    let flags = op::check(unsafe { sys::fcntl_raw(fd, libc::F_GETFL, 0) })?;
+    Ok(flags as c_int & libc::O_ACCMODE != libc::O_RDONLY)
 }
 
 fn stop_of_call() -> Result<(), Stop> {
