@@ -74,7 +74,7 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::time::Duration;
 
-    use super::{Interest, changed, timeout};
+    use super::{Interest, Worker, changed, timeout};
     use crate::{Runtime, reactor};
 
     #[test]
@@ -108,6 +108,23 @@ mod tests {
             let before = asked.get();
             reactor::closing(one.as_raw_fd());
             assert_eq!(ask(&one, Interest::Read), before + 1, "a new file of that number");
+        });
+    }
+
+    #[test]
+    fn a_signal_handler_asks_the_kernel_where_the_fiber_is_looking_itself() {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        runtime.block_on(|| {
+            let (one, _other) = std::io::pipe().unwrap();
+            let past = Some(crate::time::now());
+            // Registers it.
+            reactor::wait(one.as_raw_fd(), Interest::Read, past).unwrap_err();
+            let answer = Worker::with_current_fiber(|worker, _| {
+                let fd = one.as_raw_fd();
+                // What a handler does that writes to a descriptor which does not block, and is full.
+                worker.with_readable_source(fd, |_| timeout(fd, Interest::Read, || Err(libc::EAGAIN)))
+            });
+            assert_eq!(answer.flatten(), Some(Err(libc::EAGAIN)));
         });
     }
 

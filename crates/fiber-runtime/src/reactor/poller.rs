@@ -377,9 +377,10 @@ impl Worker {
         (source.read.registered && source.generation == generation).then(|| body(source))
     }
 
-    /// What is remembered of how blocking calls wait for `fd`.
+    /// What is remembered of how blocking calls wait for `fd`. Nothing in a signal handler that has come upon the fiber
+    /// while it was looking at the sources itself.
     pub(super) fn manner(&self, fd: RawFd, interest: Interest) -> Option<Manner> {
-        let mut sources = self.poller()?.sources.borrow_mut();
+        let mut sources = self.poller()?.sources.try_borrow_mut().ok()?;
         let source = sources.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
         let generation = table::existing(fd)?.generation();
         (source.generation == generation).then(|| source.direction(interest).manner)
@@ -388,7 +389,7 @@ impl Worker {
     /// Remembers it until the descriptor is closed, if that has not happened since it was of `generation`.
     pub(super) fn set_manner(&self, (fd, generation): (RawFd, u32), interest: Interest, manner: Manner) {
         let Some(poller) = self.poller() else { return };
-        let mut sources = poller.sources.borrow_mut();
+        let Ok(mut sources) = poller.sources.try_borrow_mut() else { return };
         if let Some(source) = self.current_source(&mut sources, fd).filter(|it| it.generation == generation) {
             source.direction(interest).manner = manner;
         }
