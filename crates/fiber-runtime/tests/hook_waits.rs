@@ -7,8 +7,9 @@ mod common;
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::ptr;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, on_fibers, runtime};
-use fiber_runtime::{spawn_local, time, yield_now};
+use fiber_runtime::{spawn_local, time, with_timeout, yield_now};
 
 /// Runs `body` beside a fiber of the same worker that wakes every millisecond, and says how often it did.
 fn beside_a_ticker<T>(body: impl FnOnce() -> T) -> (T, u32) {
@@ -36,6 +37,34 @@ fn beside_a_ticker<T>(body: impl FnOnce() -> T) -> (T, u32) {
     stop.set(true);
     ticker.join().unwrap();
     (result, count)
+}
+
+#[test]
+fn a_deadline_that_passes_does_not_keep_the_output_of_a_child_from_ending() {
+    on_fibers(1, || {
+        let start = Instant::now();
+        // std reads both pipes without waiting, when poll says that it can. Of what cannot fail it then makes a panic.
+        let output = || Command::new("sh").args(["-c", "sleep 0.1; echo late"]).output().map(drop);
+        let ended = spawn_local(move || with_timeout(Duration::from_millis(20), output).map(drop)).join();
+        assert!(start.elapsed() >= Duration::from_millis(20), "{ended:?}");
+    });
+}
+
+#[test]
+fn what_does_not_wait_is_done_past_a_deadline_too() {
+    on_fibers(1, || {
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        one.set_nonblocking(true).unwrap();
+        let outcomes = with_timeout(Duration::from_millis(5), || {
+            std::thread::sleep(Duration::from_secs(60));
+            let empty = one.read(&mut [0]).map_err(|error| error.kind());
+            let sent = one.write(b"x").map_err(|error| error.kind());
+            let waiting = other.read(&mut [0]).map_err(|error| error.kind());
+            (empty, sent, waiting)
+        });
+        let blocked = io::ErrorKind::WouldBlock;
+        assert_eq!(outcomes.unwrap(), (Err(blocked), Ok(1), Err(blocked)));
+    });
 }
 
 #[test]

@@ -57,6 +57,7 @@
 //!   `ECANCELED`. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
 //! - Past the deadline of a scope ([`crate::with_deadline`]) a call fails as if a time-out of its own had expired:
 //!   `EAGAIN` for sockets and pipes, `EINPROGRESS` for `connect`; `poll`, `select` and `epoll_wait` report nothing ready, sleeps end early.
+//!   What does not wait in any case, on a descriptor with `O_NONBLOCK`, is done as ever.
 //! - A hook never unwinds, and blocks the thread instead of switching while its fiber unwinds from a panic.
 //! - A fiber may hold a lock of `std::sync` across a hooked call. Writes to a log file or to descriptors 0
 //!   to 2 are plain.

@@ -96,13 +96,18 @@ fn drive_from(
     mut attempt: impl FnMut() -> isize,
     done: impl FnOnce(usize),
 ) -> Result<usize, Stop> {
-    if let Some(stop) = cancel::stop_of_call() {
-        // Not without giving way: it may be a loop of nothing but libc calls, which cannot be unwound.
-        park::yield_uncancelled();
-        return Err(stop);
-    }
     let mut patience = Some(patience);
     let mut limit = None;
+    if let Some(stop) = cancel::stop_of_call() {
+        // A deadline is for what waits. A loop that polls would take its "would block" for the kernel's, and go on for ever.
+        let waits =
+            stop != Stop::TimedOut || patience.take().is_none_or(|patience| limit.insert(patience()).is_ok());
+        if waits {
+            // Not without giving way: it may be a loop of nothing but libc calls, which cannot be unwound.
+            park::yield_uncancelled();
+            return Err(stop);
+        }
+    }
     if wait_first && let Some(patience) = patience.take() {
         // Who is not willing to wait has to try; and so has who waited in vain, for an event may be on its way.
         if let Ok(deadline) = *limit.insert(patience()) {
@@ -126,7 +131,8 @@ fn drive_from(
                 park::courtesy(|| match patience.take() {
                     // Rule R3: a signal handler writes, to a descriptor that does not block.
                     Some(patience) if matches!(interest, Interest::Write) => patience().is_ok(),
-                    Some(_) | None => true,
+                    Some(_) => true,
+                    None => interest == Interest::Read || !matches!(limit, Some(Err(_))),
                 });
                 return Ok(result);
             }
