@@ -150,6 +150,7 @@ impl Worker {
             current.set(self);
         });
         self.port.set_driven(true);
+        prepare_deques();
         #[cfg(feature = "hook")]
         self.set_thread_locals_aside();
         Entered { worker: self, _spans: trace::leave_thread() }
@@ -420,6 +421,14 @@ impl Worker {
         };
         self.alive.borrow().iter().map(|(_, fiber)| describe(fiber)).collect()
     }
+}
+
+/// Makes what the deques make when they are first used, in the process and on the calling thread: crossbeam-epoch does so
+/// under a lock of std. A fiber that spawns and waited for that lock would leave its worker in the middle of a push, and
+/// the worker would take from the same deque: what was in it would be run twice, or never.
+fn prepare_deques() {
+    // An empty deque is asked, which looks no further once that is done.
+    let _: crossbeam_deque::Steal<()> = Deque::new_lifo().stealer().steal();
 }
 
 impl Drop for Worker {
