@@ -14,11 +14,9 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! Not hooked, because they block on nothing that can be waited for or are not worth it: `open` of a named pipe, calls of a
-//! C library's own buffered files, `preadv2` and `pwritev2` at the position where the file stands, SysV and POSIX queues and
-//! semaphores. They block the worker; run those on the blocking pool with [`crate::offload`].
-//!
 //! # What is left alone
+//! Run what blocks the worker on the blocking pool: [`offload`](crate::offload()).
+//!
 #![doc = include_str!("left_alone.md")]
 //!
 //! # Locks
