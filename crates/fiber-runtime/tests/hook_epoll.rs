@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{in_millis, on_fibers, wait_for};
-use fiber_runtime::{no_yield, spawn, spawn_local, time, with_deadline, yield_now};
+use fiber_runtime::{hook, no_yield, spawn, spawn_local, time, with_deadline, yield_now};
 use libc::{c_int, epoll_event};
 
 /// An epoll instance, by libc's functions.
@@ -446,4 +446,48 @@ fn an_event_loop_that_never_runs_dry_lets_others_run() {
         }
         fiber.join().unwrap();
     });
+}
+
+#[test]
+fn a_stripped_program_is_told_that_thread_locals_of_event_loops_are_shared() {
+    const CHILD: &str = "FIBER_RUNTIME_STRIPPED_CHILD";
+
+    if std::env::var_os(CHILD).is_some() {
+        let said = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let writer = said.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || Said(writer.clone())).finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        assert_eq!(hook::private_thread_locals().err(), Some(hook::ThreadLocalsError::Stripped));
+        on_fibers(1, || assert_eq!(Epoll::new().wait::<1>(2), Ok(vec![])));
+        let text = || String::from_utf8(said.lock().unwrap().clone()).unwrap();
+        wait_for("the warning", || text().contains("stripped of its symbols"));
+        assert_eq!(text().matches("an event loop waits in a fiber").count(), 1);
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let stripped = directory.path().join("stripped");
+    let strip = std::process::Command::new("strip").arg("-o").arg(&stripped).arg(&program).status();
+    if !strip.is_ok_and(|status| status.success()) {
+        println!("skipped: there is no strip that works");
+        return;
+    }
+    let name = "a_stripped_program_is_told_that_thread_locals_of_event_loops_are_shared";
+    let child =
+        std::process::Command::new(&stripped).args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+}
+
+/// What a subscriber writes.
+struct Said(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -6,11 +6,12 @@
 //! fibers may wait for one instance: all are woken, and those that find nothing wait again.
 
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
-use super::mask;
+use super::{mask, thread_locals};
 use crate::fiber::{deadline as scope, park};
 use crate::net::op::{self, Stop};
 use crate::reactor::Interest;
@@ -89,6 +90,9 @@ pub(super) unsafe fn wait(
             park::courtesy(|| true);
             return Ok(count);
         }
+        if !LOOKED.load(Ordering::Relaxed) {
+            look_for_thread_locals();
+        }
         match op::wait(epoll, Interest::Read, deadline) {
             Ok(()) | Err(Stop::TimedOut) => {}
             // It contains epoll instances five deep, or the worker's own, or the user has no more watches.
@@ -102,4 +106,25 @@ pub(super) unsafe fn wait(
             Err(stop) => return Err(stop),
         }
     }
+}
+
+/// Whether it is known that the first event loop has waited in a fiber.
+static LOOKED: AtomicBool = AtomicBool::new(false);
+
+/// An event loop waits in a fiber, so another may soon run on the same thread. Says so if what the first has noted in
+/// thread-locals cannot be kept from the second.
+#[cold]
+fn look_for_thread_locals() {
+    if LOOKED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let Err(error) = thread_locals::found() else { return };
+    // Subscribers may do anything, and a hook must not.
+    let say = move || {
+        tracing::warn!(
+            %error,
+            "an event loop waits in a fiber: a second one of the same worker finds what this one has noted in thread-locals"
+        );
+    };
+    drop(std::thread::Builder::new().name("moon-report".to_owned()).spawn(say));
 }
