@@ -9,9 +9,10 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::beside::beside_a_ticker;
 use common::{in_millis, on_fibers, wait_for};
 use fiber_runtime::{hook, no_yield, spawn, spawn_local, time, with_deadline, yield_now};
 use libc::{c_int, epoll_event};
@@ -55,24 +56,6 @@ impl AsRawFd for Epoll {
 
 fn errno() -> c_int {
     std::io::Error::last_os_error().raw_os_error().unwrap()
-}
-
-/// Runs `body` in a fiber beside another one of its worker, and returns its result and how often the other ran.
-fn beside_another<T>(body: impl FnOnce() -> T) -> (T, u64) {
-    let (ticks, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let other = spawn_local({
-        let (ticks, over) = (ticks.clone(), over.clone());
-        move || {
-            while !over.load(Ordering::Relaxed) {
-                ticks.fetch_add(1, Ordering::Relaxed);
-                time::sleep(Duration::from_millis(1));
-            }
-        }
-    });
-    let result = body();
-    over.store(true, Ordering::Relaxed);
-    other.join().unwrap();
-    (result, ticks.load(Ordering::Relaxed))
 }
 
 #[test]
@@ -261,7 +244,7 @@ fn time_passes_for_others_and_the_wait_is_as_long_as_was_asked() {
     on_fibers(1, || {
         let epoll = Epoll::new();
         let began = Instant::now();
-        let (events, ticks) = beside_another(|| epoll.wait::<1>(30));
+        let (events, ticks) = beside_a_ticker(|| epoll.wait::<1>(30));
         assert_eq!(events, Ok(vec![]));
         assert!(began.elapsed() >= Duration::from_millis(30), "{:?}", began.elapsed());
         assert!(ticks >= 5, "the worker was blocked: {ticks}");
@@ -327,7 +310,7 @@ fn instances_within_instances_are_waited_for_however_deep() {
         for epoll in &nested {
             assert_eq!(epoll.wait::<1>(3), Ok(vec![]));
         }
-        let (nested, ticks) = beside_another(|| {
+        let (nested, ticks) = beside_a_ticker(|| {
             let waiter = spawn_local(move || {
                 let outcome: Vec<_> = nested.iter().rev().map(|epoll| epoll.wait::<1>(-1)).collect();
                 (outcome, nested)
@@ -370,7 +353,7 @@ fn a_held_fiber_blocks_its_worker_in_it() {
         let epoll = Epoll::new();
         let (one, mut other) = UnixStream::pair().unwrap();
         epoll.add(&one, libc::EPOLLIN);
-        let ((), ticks) = beside_another(|| {
+        let ((), ticks) = beside_a_ticker(|| {
             no_yield(|| {
                 assert_eq!(epoll.wait::<1>(5), Ok(vec![]));
                 let writer = std::thread::spawn(move || {
@@ -416,7 +399,7 @@ fn a_mask_that_lets_a_signal_in_is_honoured_and_one_that_does_not_parks() {
         };
         // SAFETY: the thread outlives the call.
         assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR2) }, 0);
-        let (outcome, ticks) = beside_another(|| wait(&blocked, 20));
+        let (outcome, ticks) = beside_a_ticker(|| wait(&blocked, 20));
         assert_eq!((outcome, SIGNALLED.load(Ordering::SeqCst)), (0, 0), "it is blocked during the wait");
         assert!(ticks >= 5, "the worker was blocked: {ticks}");
         let outcome = wait(&before, 10_000);

@@ -7,17 +7,17 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{in_millis, on_fibers};
-use fiber_runtime::{spawn_local, time, with_deadline, yield_now};
+use common::beside::beside_a_ticker;
+use common::{in_millis, on_fibers, tcp_pair};
+use fiber_runtime::{spawn_local, with_deadline, yield_now};
 use libc::{c_int, c_short, pollfd, timespec, timeval};
 
 const MILLION: i64 = 1_000_000;
@@ -83,30 +83,6 @@ fn pselect(count: c_int, sets: &mut [Set; 3], timeout: &timespec) -> c_int {
 
 fn millis(millis: i64) -> timeval {
     timeval { tv_sec: 0, tv_usec: millis * 1_000 }
-}
-
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (client, listener.accept().unwrap().0)
-}
-
-/// Runs `body` beside another fiber of its worker, and returns its result and how often the other ran.
-fn beside_another<T>(body: impl FnOnce() -> T) -> (T, u64) {
-    let (ticks, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let other = spawn_local({
-        let (ticks, over) = (ticks.clone(), over.clone());
-        move || {
-            while !over.load(Ordering::Relaxed) {
-                ticks.fetch_add(1, Ordering::Relaxed);
-                time::sleep(Duration::from_millis(1));
-            }
-        }
-    });
-    let result = body();
-    over.store(true, Ordering::Relaxed);
-    other.join().unwrap();
-    (result, ticks.load(Ordering::Relaxed))
 }
 
 /// Does something a little later, from a thread.
@@ -337,7 +313,7 @@ fn a_fiber_that_polls_lets_others_run_and_takes_its_time() {
         ];
         for (number, wait) in waits.iter().enumerate() {
             let began = Instant::now();
-            let (ready, ticks) = beside_another(wait);
+            let (ready, ticks) = beside_a_ticker(wait);
             assert_eq!(ready, 0, "{number}");
             assert!(began.elapsed() >= Duration::from_millis(20), "{number}: {:?}", began.elapsed());
             assert!(ticks >= 5, "{number}: the worker was blocked: {ticks}");
@@ -461,7 +437,7 @@ fn a_mask_that_lets_a_signal_in_is_honoured() {
                 [&ppoll as &dyn Fn(&timespec, &libc::sigset_t) -> c_int, &pselect].into_iter().enumerate()
             {
                 libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2);
-                let (ready, ticks) = beside_another(|| wait(&short, &blocked));
+                let (ready, ticks) = beside_a_ticker(|| wait(&short, &blocked));
                 assert_eq!((ready, SIGNALLED.load(Ordering::SeqCst)), (0, round));
                 assert!(ticks >= 2, "the worker was blocked: {ticks}");
                 assert_eq!(

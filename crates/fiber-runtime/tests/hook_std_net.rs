@@ -11,14 +11,8 @@ use std::os::fd::FromRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use common::on_fibers;
+use common::{on_fibers, tcp_pair};
 use fiber_runtime::{spawn, spawn_local, time, yield_now};
-
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (client, listener.accept().unwrap().0)
-}
 
 #[test]
 fn client_and_server_are_fibers_of_one_worker() {

@@ -5,24 +5,17 @@
 
 mod common;
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
-use std::rc::Rc;
 use std::time::Duration;
 
-use common::on_fibers;
+use common::beside::Ticker;
+use common::{on_fibers, tcp_pair};
 use fiber_runtime::{spawn_local, time, yield_now};
-
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (client, listener.accept().unwrap().0)
-}
 
 /// Bytes that tell where they are from.
 fn block(length: usize) -> Vec<u8> {
@@ -42,23 +35,6 @@ fn read_slowly(mut stream: impl Read, pieces: usize) -> Vec<u8> {
     }
 }
 
-/// A fiber that wakes every millisecond: how often it did says whether the worker was free.
-fn ticker() -> (Rc<Cell<u32>>, impl FnOnce()) {
-    let ticks = Rc::new(Cell::new(0));
-    let stop = Rc::new(Cell::new(false));
-    let (counted, stopped) = (ticks.clone(), stop.clone());
-    let ticker = spawn_local(move || {
-        while !stopped.get() {
-            time::sleep(Duration::from_millis(1));
-            counted.set(counted.get() + 1);
-        }
-    });
-    (ticks, move || {
-        stop.set(true);
-        ticker.join().unwrap();
-    })
-}
-
 #[test]
 fn a_file_is_copied_to_a_socket_with_a_slow_reader() {
     on_fibers(1, || {
@@ -67,13 +43,12 @@ fn a_file_is_copied_to_a_socket_with_a_slow_reader() {
         file.write_all(&block(LENGTH)).unwrap();
         file.rewind().unwrap();
         let (mut client, server) = tcp_pair();
-        let (ticks, stop) = ticker();
+        let ticker = Ticker::start();
         let writing = spawn_local(move || io::copy(&mut file, &mut client).unwrap());
         let all = read_slowly(server, 1 << 19);
         assert_eq!(writing.join().unwrap(), LENGTH as u64);
         assert!(all == block(LENGTH));
-        assert!(ticks.get() > 20, "{}", ticks.get());
-        stop();
+        assert!(ticker.ticks() > 20, "{}", ticker.ticks());
     });
 }
 
@@ -102,7 +77,7 @@ fn pipes_and_sockets_are_copied_to_each_other() {
         let (mut pipe_1, mut source) = io::pipe().unwrap();
         let (mut to, mut from) = tcp_pair();
         let (sink, mut pipe_2) = io::pipe().unwrap();
-        let (ticks, stop) = ticker();
+        let ticker = Ticker::start();
         let into_socket = spawn_local(move || io::copy(&mut pipe_1, &mut to).unwrap());
         let into_pipe = spawn_local(move || io::copy(&mut from, &mut pipe_2).unwrap());
         let writing = spawn_local(move || source.write_all(&block(LENGTH)).unwrap());
@@ -110,8 +85,7 @@ fn pipes_and_sockets_are_copied_to_each_other() {
         writing.join().unwrap();
         assert_eq!((into_socket.join().unwrap(), into_pipe.join().unwrap()), (LENGTH as u64, LENGTH as u64));
         assert!(all == block(LENGTH));
-        assert!(ticks.get() > 10, "{}", ticks.get());
-        stop();
+        assert!(ticker.ticks() > 10, "{}", ticker.ticks());
     });
 }
 
@@ -215,7 +189,7 @@ fn sendfile_to_a_slow_reader_sends_everything_and_leaves_the_worker_to_others() 
         file.write_all(&block(LENGTH)).unwrap();
         file.rewind().unwrap();
         let (client, server) = tcp_pair();
-        let (ticks, stop) = ticker();
+        let ticker = Ticker::start();
         let writing = spawn_local(move || {
             // SAFETY: the file's own position is used.
             unsafe { libc::sendfile(client.as_raw_fd(), file.as_raw_fd(), ptr::null_mut(), LENGTH + 9) }
@@ -223,8 +197,7 @@ fn sendfile_to_a_slow_reader_sends_everything_and_leaves_the_worker_to_others() 
         let all = read_slowly(server, 1 << 19);
         assert_eq!(writing.join().unwrap(), LENGTH as isize);
         assert!(all == block(LENGTH));
-        assert!(ticks.get() > 20, "{}", ticks.get());
-        stop();
+        assert!(ticker.ticks() > 20, "{}", ticker.ticks());
     });
 }
 

@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -13,31 +12,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::ptr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::beside::beside_a_ticker;
 use common::{PATIENCE, on_fibers, runtime};
 use fiber_runtime::{spawn_local, time, with_timeout, yield_now};
-
-/// Runs `body` beside a fiber of the same worker that wakes every millisecond, and says how often it did.
-fn beside_a_ticker<T>(body: impl FnOnce() -> T) -> (T, u32) {
-    let ticks = Rc::new(Cell::new(0));
-    let stop = Rc::new(Cell::new(false));
-    let (counted, stopped) = (ticks.clone(), stop.clone());
-    let ticker = spawn_local(move || {
-        while !stopped.get() {
-            time::sleep(Duration::from_millis(1));
-            counted.set(counted.get() + 1);
-        }
-    });
-    let result = body();
-    let count = ticks.get();
-    stop.set(true);
-    ticker.join().unwrap();
-    (result, count)
-}
 
 #[test]
 fn a_deadline_that_passes_does_not_keep_the_output_of_a_child_from_ending() {

@@ -296,6 +296,58 @@ fn r3_a_signal_handler_that_reports_by_a_socket_does_not_switch() {
     });
 }
 
+#[cfg(feature = "hook")]
+#[test]
+fn r3_a_signal_handler_in_a_cancelled_fiber_reports_and_does_not_switch() {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::sync::atomic::AtomicI32;
+
+    static PIPE: AtomicI32 = AtomicI32::new(-1);
+    static WRITTEN: AtomicI32 = AtomicI32::new(0);
+
+    extern "C" fn handler(_signal: i32) {
+        for _ in 0..200 {
+            // SAFETY: one readable byte.
+            let count = unsafe { libc::write(PIPE.load(Ordering::Relaxed), c"x".as_ptr().cast(), 1) };
+            WRITTEN.fetch_add(count as i32, Ordering::Relaxed);
+        }
+    }
+
+    on_fibers(1, || {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: the test's own pipe.
+        unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+        PIPE.store(writer.as_raw_fd(), Ordering::Relaxed);
+        let handler: extern "C" fn(i32) = handler;
+        // SAFETY: the handler calls `write` only, which is safe in a handler. No other test of this file has this signal.
+        unsafe { libc::signal(libc::SIGWINCH, handler as libc::sighandler_t) };
+        let turns = std::rc::Rc::new(Cell::new(0));
+        let counted = std::rc::Rc::clone(&turns);
+        let other = spawn_local(move || {
+            loop {
+                counted.set(counted.get() + 1);
+                yield_now();
+            }
+        });
+        let seen = std::rc::Rc::clone(&turns);
+        let cancelled = spawn_local(move || {
+            fiber_runtime::current().cancel();
+            let before = seen.get();
+            // SAFETY: the signal has a handler; it runs on this thread, on the fiber's stack.
+            unsafe { libc::raise(libc::SIGWINCH) };
+            seen.get() - before
+        });
+        assert_eq!(cancelled.join().unwrap(), 0, "turns of another fiber while the handler ran");
+        other.cancel();
+        drop(other.join());
+        drop(writer);
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        assert_eq!((WRITTEN.load(Ordering::Relaxed), bytes.len()), (200, 200));
+    });
+}
+
 #[test]
 fn r4_a_stopped_runtime_unwinds_no_suspended_fiber_from_outside() {
     // With `use_caller`, fibers of worker 0 cannot run once the caller has left: their stacks are kept, not torn down.

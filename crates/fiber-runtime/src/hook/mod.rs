@@ -52,7 +52,7 @@
 //! - `connect` of a blocking socket makes its open file `O_NONBLOCK` for the microseconds that the system call takes, because
 //!   it has no flag of its own for that. Another thread that uses the same socket just then may get `EAGAIN`.
 //! - A call on a descriptor that another fiber or thread closes, or of a fiber that is cancelled, fails with
-//!   `ECANCELED`. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
+//!   `ECANCELED`; but a cancelled fiber still writes to descriptors with `O_NONBLOCK`, as signal handlers do. Sleeps of a cancelled fiber end early and report success, because no caller expects anything else.
 //! - Past the deadline of a scope ([`crate::with_deadline`]) a call fails as if a time-out of its own had expired:
 //!   `EAGAIN` for sockets and pipes, `EINPROGRESS` for `connect`; `poll`, `select` and `epoll_wait` report nothing ready, sleeps end early.
 //!   What does not wait in any case, on a descriptor with `O_NONBLOCK`, is done as ever.

@@ -99,9 +99,10 @@ fn drive_from(
     let mut patience = Some(patience);
     let mut limit = None;
     if let Some(stop) = cancel::stop_of_call() {
-        // A deadline is for what waits. A loop that polls would take its "would block" for the kernel's, and go on for ever.
-        let waits =
-            stop != Stop::TimedOut || patience.take().is_none_or(|patience| limit.insert(patience()).is_ok());
+        // A deadline is for what waits. A loop that polls would take its "would block" for the kernel's, and go on for ever. And
+        // rule R3: what a signal handler writes, to a descriptor that does not block, is written in a cancelled fiber, too.
+        let may_try = stop == Stop::TimedOut || interest == Interest::Write;
+        let waits = !may_try || patience.take().is_none_or(|patience| limit.insert(patience()).is_ok());
         if waits {
             // Not without giving way: it may be a loop of nothing but libc calls, which cannot be unwound.
             park::yield_uncancelled();

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
 #![allow(dead_code, reason = "each test file uses its share")]
 
+pub(crate) mod beside;
+
 pub(crate) mod waits;
 
 pub(crate) mod storm;
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use fiber_runtime::Runtime;
@@ -30,6 +33,13 @@ pub(crate) fn on_fibers<T: Send + 'static>(workers: usize, body: impl FnOnce() -
         Ok(Err(failed)) => failed.resume(),
         Err(_) => panic!("the test hangs: {}", runtime.stop(Duration::ZERO)),
     }
+}
+
+/// Both ends of a TCP connection of the process with itself.
+pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
 }
 
 /// Waits until `state` holds, from a fiber or a thread.
